@@ -141,6 +141,12 @@ report "a student of recorded draws"
 run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --min-size 32 --output flowing \
     --timestep-sampling logit-normal --t5-absent 77 "${quick[@]}"
 run generate -m flowing -p red --unet transformer_ema -W 64 -H 64 --t5-absent 256 -o flowing.png
+run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --output three --t5 "$golden/t5" \
+    "${quick[@]}"
+run generate -m three -p red -W 64 -H 64 --t5 "$golden/t5" -o three.png
+run data folder:pictures --cache cache3 --teacher "$golden/sd3" --resolution 64 --t5 "$golden/t5"
+run eval --model three --data folder:pictures --output report6 --metrics frechet --steps 1 --count 2 \
+    --resolution 64 --t5 "$golden/t5"
 run data folder:pictures --cache cache77 --teacher "$golden/sd3" --resolution 64 --t5-absent 77
 run eval --model flowing --data folder:pictures --output report77 --metrics frechet --steps 1 --count 2 \
     --resolution 64 --t5-absent 77
@@ -174,6 +180,7 @@ serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_predi
     --queue-share 1 --deadline 60 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
 serve -m "$golden/sd3" --t5-absent 77
+serve -m "$golden/sd3" --t5 "$golden/t5"
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
 "$splam" serve --model "$teacher" --listen 127.0.0.1:0 --tls-cert cert.pem --tls-key key.pem >log 2>&1 </dev/null &

@@ -382,6 +382,41 @@ static void fewer_tokens_are_kept_in_mind(void **state)
     sp_tensor_free(&other);
 }
 
+/* With the third encoder: a run on its cache is the run on the pictures, and neither is mistaken for one without. */
+static void the_third_encoder_is_kept_in_mind(void **state)
+{
+    sp_distill_options o = run_of(state, "with");
+    splam_data_options d = splam_data_defaults();
+    char cached[700], *summary;
+    json_t *settings;
+    o.given.t5 = golden("t5");
+    assert_ok(sp_distill(&o, NULL));
+    assert_ok(sp_json_load(in_folder(state, "with/splam.json"), &settings));
+    assert_string_equal(case_text(settings, "t5"), golden("t5"));
+    json_decref(settings);
+    assert_true(file_has(in_folder(state, "with/README.md"), "text_encoder_3=t5, tokenizer_3=t5_tokenizer)"));
+    d.spec = o.given.data;
+    d.teacher = o.given.teacher;
+    d.pictures.resolution = 64;
+    d.precision = SPLAM_F32;
+    d.cache = in_folder(state, "cache");
+    d.cache_dtype = "f32";
+    d.t5 = golden("t5");
+    assert_int_equal(splam_data(&d, NULL, &summary), SPLAM_OK);
+    splam_free(summary);
+    assert_cached_tokens(d.cache, 0);
+    snprintf(cached, sizeof cached, "latents:%s", d.cache);
+    o.given.data = cached;
+    o.given.pictures.resolution = SPLAM_UNSET;
+    o.given.output = in_folder(state, "cached");
+    o.given.t5 = NULL;
+    refuse(o, SP_ARGUMENT, "was made with T5, and `t5` is not given");
+    o.given.t5 = golden("t5");
+    assert_ok(sp_distill(&o, NULL));
+    assert_same_file(weights_of(in_folder(state, "with"), "transformer"),
+                     weights_of(in_folder(state, "cached"), "transformer"));
+}
+
 /* ---- students ---- */
 
 static const struct {
@@ -517,6 +552,7 @@ int main(void)
         with_pictures(resumed_equals_undisturbed),
         with_pictures(recomputing_changes_no_bit),
         with_pictures(caches_are_filled_up_again), with_pictures(fewer_tokens_are_kept_in_mind),
+        with_pictures(the_third_encoder_is_kept_in_mind),
         cmocka_unit_test(schedulers_say_how_students_are_sampled),
         with_pictures(students_draw),
         with_pictures(adapters_are_the_student),

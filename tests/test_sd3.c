@@ -121,6 +121,66 @@ static void test_fewer_tokens(void **state)
     refuse(&o, SPLAM_ARGUMENT, "`t5_absent` is of Stable Diffusion 3 alone");
 }
 
+static void check_t5(void **state, splam_generate_options o, const char *name)
+{
+    sp_tensor_file *file;
+    const sp_tensor *wanted;
+    sp_tensor found = latents_of(state, o);
+    assert_ok(sp_safetensors_open(golden_file("t5", "latents.safetensors"), &file));
+    assert_ok(sp_tensor_file_get(file, name, &wanted));
+    double error = difference(&found, wanted);
+    print_message("%s with T5: %.2e\n", name, error);
+    assert_true(error <= latent_tolerance);
+    sp_tensor_file_close(file);
+    sp_tensor_free(&found);
+}
+
+/* The third encoder, of a folder and of a file beside a tokenizer, whose states stand behind the others'. */
+static void test_third_encoder(void **state)
+{
+    splam_generate_options o = request(state);
+    char *json = NULL, *text;
+    const char *file = keep(state, "t5xxl.safetensors");
+    size_t size;
+    o.t5 = golden("t5");
+    check_t5(state, o, "guided");
+    o.negative = "dull fog";
+    check_t5(state, o, "negative");
+    assert_ok(sp_read_file(golden_file("t5", "text_encoder_3/model.safetensors"), &text, &size));
+    overwrite(file, text, size);
+    sp_free(text);
+    o.t5 = file;
+    o.save_latents = keep(state, "latents.safetensors");
+    refuse(&o, SPLAM_IO, "there is no tokenizer.json in it, beside it");
+    assert_ok(sp_read_file(golden_file("t5", "tokenizer_3/tokenizer.json"), &text, &size));
+    overwrite(keep(state, "tokenizer.json"), text, size);
+    sp_free(text);
+    check_t5(state, o, "negative");
+    o.receive = keep_json;
+    o.receiver = &json;
+    o.memory_limit = 2000000000; /* with T5's share planned */
+    assert_int_equal(splam_generate(&o, NULL), SPLAM_OK);
+    assert_non_null(strstr(json, "\"t5\":\"t5xxl.safetensors\""));
+    assert_null(strstr(json, "t5_absent"));
+    sp_free(json);
+    o.receive = NULL;
+    o.t5_absent = "77";
+    refuse(&o, SPLAM_ARGUMENT, "`t5_absent` says what stands for `t5`");
+    o.t5_absent = NULL;
+    o.prompt_syntax = SPLAM_PROMPT_WEIGHTED;
+    refuse(&o, SPLAM_UNSUPPORTED, "`prompt_syntax` weighted is not supported with `t5`");
+    o.prompt_syntax = SPLAM_PROMPT_PLAIN;
+    o.model = golden("sd3");
+    o.t5 = golden("sd3");
+    refuse(&o, SPLAM_IO, "config.json");
+    o.t5 = golden_file("sd3", "text_encoder");
+    refuse(&o, SPLAM_UNSUPPORTED, "expected a T5EncoderModel");
+    o.noise = NULL;
+    o.t5 = golden("t5");
+    o.model = golden("sdxl");
+    refuse(&o, SPLAM_ARGUMENT, "`t5` is of Stable Diffusion 3 alone");
+}
+
 /* Latents are shifted before they are decoded. */
 static void test_decoding(void **state)
 {
@@ -192,8 +252,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_negative), TEST(test_clip_skip), TEST(test_unguided), TEST(test_fewer_tokens), TEST(test_decoding),
-        TEST(test_refusals),
+        TEST(test_negative), TEST(test_clip_skip), TEST(test_unguided), TEST(test_fewer_tokens),
+        TEST(test_third_encoder), TEST(test_decoding), TEST(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,6 +45,7 @@ typedef struct {
     splam_precision precision;
     const char *device; /* to compute with, "cpu" [cpu] */
     const char *t5_absent; /* see splam_generate_options [what a student's splam.json says, or "256"] */
+    const char *t5; /* see splam_generate_options [none] */
 } splam_data_options;
 SPLAM_DEFAULTS(data)
 

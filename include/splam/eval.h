@@ -47,6 +47,7 @@ typedef struct {
     const char *protocol;    /* "coco2014-30k", "coco2017-5k" or "laion": fills in what is not given of convention,
                                 transform, count, metrics and clip_prefix, and how captions are chosen [none] */
     const char *t5_absent; /* of all models, see splam_generate_options [what a student's splam.json says, or "256"] */
+    const char *t5; /* see splam_generate_options [none] */
 } splam_eval_options;
 SPLAM_DEFAULTS(eval)
 

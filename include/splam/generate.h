@@ -156,6 +156,9 @@ typedef struct {
     const char *t5_absent; /* of Stable Diffusion 3: how many tokens of zeros stand where a third text encoder's would,
                               "256" as in diffusers, "77" as in ComfyUI and stable-diffusion.cpp; other models have no
                               use for it, SPLAM_ARGUMENT [what a student's splam.json says, or "256"] */
+    const char *t5; /* Stable Diffusion 3's third text encoder, T5-XXL: a model's folder with text_encoder_3 and
+                       tokenizer_3, such a folder, or a file of weights, with tokenizer.json beside it or in a
+                       tokenizer_3 beside it or of the model; in place of t5_absent [none: zeros stand for it] */
 } splam_generate_options;
 SPLAM_DEFAULTS(generate)
 

@@ -174,6 +174,7 @@ typedef struct {
                                        teacher takes part in every step */
     bool dry_run;                   /* say what memory and time it takes, then stop */
     const char *t5_absent;          /* of teacher and student, see splam_generate_options ["256"] */
+    const char *t5; /* see splam_generate_options [none] */
 } splam_distill_options;
 SPLAM_DEFAULTS(distill)
 

@@ -100,6 +100,7 @@ static sp_status make_feed(sp_distillation *d)
         .parts = sp_distill_feed_parts(o) | (sheets ? SP_PART_VAE : 0),
         .prediction = o->given.prediction_type,
         .t5_absent = o->given.t5_absent,
+        .t5 = o->given.t5,
         .device = o->device,
         .precision = o->precision};
     sp_pipeline *pipeline;
@@ -338,8 +339,10 @@ static sp_status record_text(sp_distillation *d)
     int64_t behind = d->teacher->model->tokens_behind;
     char text[24];
     snprintf(text, sizeof text, "%lld", (long long)behind);
-    if (o->draws && o->t5_absent)
-        return sp_fail(SP_ARGUMENT, "`t5_absent` has no use beside `draws`, whose conditioning is whole");
+    if (o->draws && (o->t5_absent || o->t5))
+        return sp_fail(SP_ARGUMENT, "`%s` has no use beside `draws`, whose conditioning is whole",
+                       o->t5 ? "t5" : "t5_absent");
+    if (o->t5) return SP_SETTINGS_ADD(d->settings, sp_setting_text("t5", o->t5));
     if (o->draws || !behind || behind == SP_MMDIT_TOKENS_BEHIND) return SP_OK;
     return SP_SETTINGS_ADD(d->settings, sp_setting_text("t5-absent", text));
 }
@@ -349,6 +352,7 @@ static sp_status distill(sp_distillation *d, sp_distill_options *o)
     const sp_model_options parts = {.parts = SP_PART_UNET,
                                     .prediction = o->given.prediction_type,
                                     .t5_absent = o->given.t5_absent,
+                                    .t5 = o->given.t5,
                                     .device = o->device,
                                     .precision = o->precision};
     SP_TRY(sp_pipeline_open(o->given.teacher, &parts, &d->teacher));

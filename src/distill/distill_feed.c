@@ -72,6 +72,10 @@ static sp_status check_flags(const sp_distill_options *o, const sp_latent_cache 
 static sp_status check_tokens(const sp_distill_options *o, const sp_latent_cache *cache, const sp_model *teacher)
 {
     int64_t behind = sp_latent_cache_facts(cache)->tokens_behind;
+    if (sp_latent_cache_facts(cache)->t5 != (o->given.t5 != NULL))
+        return sp_fail(SP_ARGUMENT, "\"%s\" was made %s T5, and `t5` is %s", o->given.data,
+                       o->given.t5 ? "without" : "with", o->given.t5 ? "given" : "not given");
+    if (o->given.t5) return sp_latent_cache_check_t5(cache, o->given.t5);
     if (behind == teacher->tokens_behind) return SP_OK;
     return sp_fail(SP_ARGUMENT, "\"%s\" was made with %lld tokens of zeros for the third text encoder, and `t5_absent` "
                    "is %lld", o->given.data, (long long)behind, (long long)teacher->tokens_behind);

@@ -28,7 +28,13 @@ const char *sp_student_pipeline_class(const sp_component_config *student)
     return facts.time_cond_dim ? "LatentConsistencyModelPipeline" : "StableDiffusionPipeline";
 }
 
-static const char absent_encoder[] = ", text_encoder_3=None, tokenizer_3=None";
+/* Of a flow student's pipeline: one without T5, or the teacher's T5. */
+static const char *third_encoder(const readme *r)
+{
+    if (!r->flow) return "";
+    return json_object_get(r->settings, "t5") ? ", text_encoder_3=t5, tokenizer_3=t5_tokenizer"
+                                              : ", text_encoder_3=None, tokenizer_3=None";
+}
 
 static void add_head(const readme *r)
 {
@@ -99,6 +105,9 @@ static void add_sigmas(const readme *r)
     sp_string_append_format(r->text, "]  # (N - i)/N for N steps\n"
                                      "    image = pipe(\"...\", sigmas=sigmas, num_inference_steps=len(sigmas), "
                                      "guidance_scale=1%s).images[0]\n\n", length);
+    if (json_object_get(r->settings, "t5"))
+        sp_string_append_format(r->text, "It was distilled with T5: `t5` and `t5_tokenizer` are the teacher's "
+                                         "`text_encoder_3` and `tokenizer_3`; `splam generate --t5` names them.\n\n");
     if (r->t5_absent)
         sp_string_append_format(r->text, "`max_sequence_length=%s`: it was distilled with so many tokens for the "
                                          "text encoder that is absent, as ComfyUI has them%s.\n\n", r->t5_absent,
@@ -133,7 +142,7 @@ static void add_folder(const readme *r)
         r->embedding && !r->ranged ? " (say guidance_scale=1: the pipeline's default of 8.5 would be read as "
                                      "another position on the sub-path)"
                                    : "",
-        r->pipeline, r->flow ? absent_encoder : "");
+        r->pipeline, third_encoder(r));
     add_image_line(r);
     if (r->flow) return;
     if (r->embedding)
@@ -189,7 +198,7 @@ static void add_lora(const readme *r, sp_sampler_kind kind)
                  "In diffusers:\n\n"
                  "    pipe = diffusers.");
     sp_string_append_format(r->text, "%s.from_pretrained(TEACHER%s)\n", r->whole_pipeline,
-                            r->flow ? absent_encoder : "");
+                            third_encoder(r));
     add_lora_scheduler(r, kind);
     sp_string_append_format(
         r->text,

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/visible.h"
+#include "checkpoints/t5_file.h"
 #include "latents/latent_cache_parts.h"
 #include "latents/latent_encode.h"
 #include "data/source.h"
@@ -114,6 +115,7 @@ static sp_status fill_shapes(sp_latent_cache *cache, const sp_latent_block *firs
         const json_t *wanted = json_object_get(filled, cache->shape.item[i].name);
         if (wanted) SP_TRY(fill_shape(wanted, cache->folder, &cache->shape.item[i]));
     }
+    cache->facts.t5 = json_object_get(json_object_get(cache->index, "settings"), "text-encoder-3") != NULL;
     const sp_tensor *whole = sp_conditioning_find(&cache->shape, "encoder_hidden_states"),
                     *stored = sp_conditioning_find(&first->conditioning, "encoder_hidden_states");
     if (whole && whole->shape.rank == 3) cache->facts.tokens_behind = whole->shape.dim[1] - stored->shape.dim[1];
@@ -391,6 +393,16 @@ sp_status sp_latent_cache_check_teacher(const sp_latent_cache *cache, const char
     SP_TRY(check_part(cache, model, hash, "vae"));
     SP_TRY(text_hash(model, &hash));
     return check_part(cache, model, hash, "text-encoder");
+}
+
+sp_status sp_latent_cache_check_t5(const sp_latent_cache *cache, const char *path)
+{
+    sp_t5_file t5;
+    if (!cache->folder) return SP_OK;
+    SP_TRY(sp_t5_file_open(path, &t5));
+    sp_status status = check_part(cache, path, sp_tensor_file_hash(t5.file), "text-encoder-3");
+    sp_t5_file_close(&t5);
+    return status;
 }
 
 static void append_rejected(const json_t *rejected, sp_string *out)

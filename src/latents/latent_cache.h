@@ -21,6 +21,7 @@ typedef struct {
     bool gaussian;         /* moments are [2C,h,w]: mean, log variance; else [C,h,w], the latent */
     bool flips;            /* there are moments of the mirrored pictures too */
     int64_t tokens_behind; /* of zeros, which are not stored, behind a caption's */
+    bool t5;               /* they are T5's instead, and stored */
     double scaling_factor, shift_factor; /* what a UNet sees is factor * (latent - shift) */
 } sp_latent_facts;
 
@@ -64,6 +65,9 @@ sp_status sp_latent_cache_verify(const sp_latent_cache *cache, const sp_callback
 /* SP_ARGUMENT, naming both, if the model's VAE or text encoder is not the one that made the cache.
  * They are told apart by names, types, shapes and the first bytes of their tensors. */
 sp_status sp_latent_cache_check_teacher(const sp_latent_cache *cache, const char *model);
+
+/* SP_ARGUMENT, naming both, if T5 at `path` (checkpoints/t5_file.h) is not the one that made the cache. */
+sp_status sp_latent_cache_check_t5(const sp_latent_cache *cache, const char *path);
 
 /* Lines for people: what is in it and what was rejected when it was made. */
 void sp_latent_cache_summary(const sp_latent_cache *cache, sp_string *out);

@@ -79,6 +79,11 @@ static sp_status make_settings(writer *w)
     /* of those that have one, so that others' keys stay what they were */
     if (vae->shift_factor != 0 && json_object_set_new(w->settings, "shift-factor", json_real(vae->shift_factor)))
         return SP_MEMORY;
+    if (p->model->t5) {
+        char t5_hash[17];
+        sp_latent_hash_text(sp_tensor_file_hash(p->model->t5->file.file), t5_hash);
+        if (json_object_set_new(w->settings, "text-encoder-3", json_string(t5_hash))) return SP_MEMORY;
+    }
     SP_TRY(record_filled(w));
     if (o->caption_column &&
         json_object_set_new(w->settings, "caption-column", json_string(o->caption_column)))

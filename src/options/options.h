@@ -92,13 +92,17 @@ int sp_choice_index(const char *choices, const char *text);
              "model for one step does",                                                                           \
      .otherwise = "what it says"}
 /* What of a model is chosen: OPTIONS's members unet, prediction_type, vae, loras, lora_count, embeddings,
- * embedding_count, t5_absent, precision, device. */
-/* What stands for the text encoder that is not there: OPTIONS's member t5_absent. */
+ * embedding_count, t5, t5_absent, precision, device. */
+/* The third text encoder, or what stands for it: OPTIONS's members t5, t5_absent. */
 #define SP_T5_OPTIONS                                                                                             \
     {SP_CHOICE(t5_absent, "256|77", NULL),                                                                        \
      .help = "Stable Diffusion 3: tokens of zeros that stand for the third text encoder's; 256 as in diffusers, 77 "  \
              "as in ComfyUI and stable-diffusion.cpp, which takes less time",                                     \
-     .otherwise = "what a student's splam.json says, or 256"}
+     .otherwise = "what a student's splam.json says, or 256"},                                                    \
+    {SP_TEXT(t5), .argument = "PATH",                                                                             \
+     .help = "instead: encode prompts with T5 too: a model's folder with text_encoder_3 and tokenizer_3, or a " \
+             "file of T5's weights, with tokenizer.json beside it or in the model's tokenizer_3",                 \
+     .otherwise = "zeros stand for it"}
 #define SP_BASE_OPTION                                                                                            \
     {SP_TEXT(base), .argument = "PATH",                                                                           \
      .help = "take all but the UNet or transformer from this model, a folder or a checkpoint of one file; the " \

@@ -41,12 +41,12 @@ static sp_status open_text(sp_model *m, sp_component_kind kind)
 static sp_status open_texts(sp_model *m)
 {
     bool second = sp_model_folder_has(&m->folder, sp_component_folder_name(SP_COMPONENT_TEXT_ENCODER_2));
-    bool third = is_sd3(m) && sp_model_folder_has(&m->folder, "text_encoder_3");
+    bool third = is_sd3(m) && !m->t5_path && sp_model_folder_has(&m->folder, "text_encoder_3");
     m->text_form = is_sd3(m) ? SP_TEXTS_SD3 : second ? SP_TEXTS_XL : SP_TEXTS_ONE;
     SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER));
     if (third)
-        sp_log_warn("%s: its third text encoder (T5) is left out; zeros stand for it, as in diffusers without one",
-                    m->folder.path);
+        sp_log_warn("%s: its third text encoder (T5) is left out; zeros stand for it, as in diffusers without one, "
+                    "unless `t5` names it", m->folder.path);
     if (!second) return SP_OK;
     SP_TRY(open_text(m, SP_COMPONENT_TEXT_ENCODER_2));
     size_t first_length = sp_tokenizer_max_length(m->text[0].tokenizer),
@@ -113,6 +113,9 @@ static sp_status check_text(const sp_model *m, const sp_denoiser *denoiser)
         return sp_fail(SP_FORMAT, "%s: the text encoder%s %lld wide and the %s expects a context of %lld",
                        m->folder.path, m->text_count > 1 ? "s are together" : " is", (long long)width,
                        denoiser->name, (long long)denoiser->context_dim);
+    if (m->t5 && m->t5->file.config.width != denoiser->context_dim)
+        return sp_fail(SP_FORMAT, "%s: T5 is %lld wide and the %s expects a context of %lld", m->t5->file.folder,
+                       (long long)m->t5->file.config.width, denoiser->name, (long long)denoiser->context_dim);
     return check_pooled(m, denoiser);
 }
 
@@ -270,11 +273,19 @@ static sp_status open_denoiser(sp_model *m, const char *unet)
 static sp_status choose_tokens_behind(sp_model *m, const char *path, const sp_model_options *options)
 {
     sp_student_file student;
-    if (!is_sd3(m) && options->t5_absent)
-        return sp_fail(SP_ARGUMENT, "`t5_absent` is of Stable Diffusion 3 alone, and %s is another model",
+    const char *given = options->t5 ? "t5" : options->t5_absent ? "t5_absent" : NULL;
+    if (!is_sd3(m) && given)
+        return sp_fail(SP_ARGUMENT, "`%s` is of Stable Diffusion 3 alone, and %s is another model", given,
                        m->folder.path);
+    if (options->t5 && options->t5_absent)
+        return sp_fail(SP_ARGUMENT, "`t5_absent` says what stands for `t5`, which is given");
     if (!is_sd3(m)) return SP_OK;
+    m->t5_path = options->t5;
+    m->tokens_behind = SP_MMDIT_TOKENS_BEHIND;
+    if (options->t5) return SP_OK;
     SP_TRY(sp_student_file_read(path, &student));
+    if (json_object_get(student.json, "t5"))
+        sp_log_warn("%s was distilled with its third text encoder (T5), and is drawn without; `t5` names one", path);
     const char *said = options->t5_absent ? options->t5_absent : student.t5_absent;
     m->tokens_behind = said ? strtol(said, NULL, 10) : SP_MMDIT_TOKENS_BEHIND;
     sp_student_file_free(&student);
@@ -292,6 +303,7 @@ static sp_status open_parts(sp_model *m, const char *path, const sp_model_option
     SP_TRY(sp_scheduler_config_of(&m->folder, NULL, &m->scheduler));
     if (parts & SP_PART_TEXT) SP_TRY(open_texts(m));
     if (parts & SP_PART_TEXT) SP_TRY(add_embeddings(m, options));
+    if (parts & SP_PART_TEXT && m->t5_path) SP_TRY(sp_t5_part_open(m->t5_path, m->folder.path, &m->t5));
     if (parts & SP_PART_UNET)
         SP_TRY(open_denoiser(m, options->unet));
     if (parts & SP_PART_VAE) SP_TRY(open_vae(m, options->vae));
@@ -340,6 +352,8 @@ void sp_model_close_parts(sp_model *m, unsigned parts)
             m->text[i] = (sp_text_part){0};
         }
         m->text_count = 0;
+        sp_t5_part_close(m->t5);
+        m->t5 = NULL;
     }
 }
 

@@ -7,6 +7,7 @@
 #include "checkpoints/model_folder.h"
 #include "diffusion/scheduler_config.h"
 #include "pipeline/denoiser.h"
+#include "pipeline/t5_part.h"
 #include "text/tokenizer.h"
 
 enum { SP_PART_UNET = 1, SP_PART_TEXT = 2, SP_PART_VAE = 4, SP_PART_ALL = 7 };
@@ -25,6 +26,7 @@ typedef struct {
     size_t embedding_count;
     const char *t5_absent; /* "256", "77": tokens of zeros that stand for Stable Diffusion 3's third text encoder; NULL:
                               what a student's splam.json says, or 256 */
+    const char *t5; /* where that encoder is (sp_t5_part_open); NULL: nowhere, zeros stand for it */
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
     const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */
@@ -39,7 +41,7 @@ enum { SP_MAX_TEXTS = 2 };
 
 /* What is made of a prompt. ONE: the states of one encoder after the norm of its last layer. XL: those of two before
  * their last layers, side by side, and the second one's pooled text. SD3: the same, with zeros up to the width that the
- * denoiser takes and for the tokens of a third encoder, which is not there, and both encoders' pooled texts. */
+ * denoiser takes, a third encoder's states, or zeros for them, behind, and the first two encoders' pooled texts. */
 typedef enum { SP_TEXTS_ONE, SP_TEXTS_XL, SP_TEXTS_SD3 } sp_text_form;
 
 typedef struct {
@@ -48,7 +50,9 @@ typedef struct {
     sp_text_part text[SP_MAX_TEXTS]; /* one, or two of Stable Diffusion XL, whose hidden states stand side by side */
     int text_count;                  /* 0: not opened */
     sp_text_form text_form;
-    int64_t tokens_behind; /* of SD3: zeros where a third encoder's tokens would be; else 0 */
+    int64_t tokens_behind; /* of SD3: those of the third encoder, or zeros where they would be; else 0 */
+    const char *t5_path;   /* of the options; NULL: zeros. The caller's */
+    sp_t5_part *t5;        /* NULL: zeros, or not opened */
     bool zero_negative; /* a negative prompt that nobody gave is zeros; else it is the empty text */
     sp_learned_list embeddings;      /* that the tokenizers know */
     sp_scheduler_config scheduler;

@@ -126,7 +126,9 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     if (options->lora_count) out->loras = lora_names(options->loras, options->lora_count);
     if (!out->name || (options->vae && !out->vae_name) || (options->lora_count && !out->loras)) return SP_MEMORY;
     SP_TRY(read_learned(&model->embeddings, out));
-    out->t5_absent = model->tokens_behind;
+    if (options->t5) out->t5 = folder_name(options->t5);
+    if (options->t5 && !out->t5) return SP_MEMORY;
+    out->t5_absent = options->t5 ? 0 : model->tokens_behind;
     out->hash = sp_tensor_file_hash(model->denoiser->file);
     return sp_student_file_read(path, &out->student);
 }
@@ -136,6 +138,7 @@ void sp_model_facts_free(sp_model_facts *facts)
     sp_free(facts->name);
     sp_free(facts->vae_name);
     sp_free(facts->loras);
+    sp_free(facts->t5);
     for (size_t i = 0; i < facts->learned_count; i++)
         sp_free(facts->learned[i].name);
     sp_free(facts->learned);
@@ -211,6 +214,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
             "names, types, shapes, first 4096 bytes of the UNet's tensors; FNV-1a, 64 bits"));
     if (m->vae_name) bad |= json_object_set_new(o, "vae", json_string(m->vae_name));
     if (m->loras) bad |= json_object_set_new(o, "lora", json_string(m->loras));
+    if (m->t5) bad |= json_object_set_new(o, "t5", json_string(m->t5));
     if (m->t5_absent) bad |= json_object_set_new(o, "t5_absent", json_integer(m->t5_absent));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (m->student.json) {

@@ -21,7 +21,8 @@ typedef struct {
     char *loras;          /* "a:0.8, b:1", what was merged into the model; NULL: nothing */
     sp_learned_fact *learned; /* tokens that it was given */
     size_t learned_count;
-    int64_t t5_absent; /* tokens of zeros for Stable Diffusion 3's third text encoder; 0: it is another model */
+    char *t5; /* the name of Stable Diffusion 3's third text encoder, where it was used; NULL: it was not */
+    int64_t t5_absent; /* tokens of zeros for that encoder; 0: it is used, or there is no place for one */
     sp_student_file student;
     uint64_t hash;        /* over all tensors of the UNet's file (sp_tensor_hash) */
 } sp_model_facts;

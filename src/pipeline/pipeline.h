@@ -76,7 +76,8 @@ sp_status sp_pipeline_encode(sp_pipeline *pipeline, const char *const *prompts, 
 /* That of a negative prompt, of one row; NULL: nobody gave one, which is zeros (sp_model.zero_negative) or "". Layers
  * are never left out of it, as in diffusers, whatever clip_skip says. */
 sp_status sp_pipeline_encode_negative(sp_pipeline *pipeline, const char *prompt, sp_conditioning *out);
-/* The set, new, without the zeros beside and behind Stable Diffusion 3's states: what is worth keeping of it.
+/* The set, new, without the zeros beside and behind Stable Diffusion 3's states, but where T5's
+ * stand behind: what is worth keeping of it.
  * sp_conditioning_copy puts them back. */
 sp_status sp_pipeline_trim(const sp_pipeline *pipeline, const sp_conditioning *set, sp_conditioning *out);
 /* What a model with time_ids is told of a picture beside the prompt, in pixels: the size it had, where it was cropped,

@@ -23,6 +23,7 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
                                       .embeddings = o->embeddings,
                                       .embedding_count = o->embedding_count,
                                       .t5_absent = o->t5_absent,
+                                      .t5 = o->t5,
                                       .device = device,
                                       .precision = sp_precision_dtype(device, o->precision),
                                       .callbacks = callbacks};
@@ -263,6 +264,7 @@ static sp_status open_and_draw(const splam_generate_options *o, const sp_callbac
                                          .embeddings = o->embeddings,
                                          .embedding_count = o->embedding_count,
                                          .t5_absent = o->t5_absent,
+                                         .t5 = o->t5,
                                          .precision = o->precision,
                                          .device = o->device};
     splam_model model = {0};

@@ -2,6 +2,7 @@
 #include "pipeline/text_run.h"
 #include <stdio.h>
 #include <string.h>
+#include "pipeline/t5_run.h"
 
 /* The weights' names, and those of kept plans. */
 static const char *const sets[SP_MAX_TEXTS] = {"text-encoder", "text-encoder-2"};
@@ -106,6 +107,10 @@ sp_status sp_pipeline_plan_text(sp_pipeline *p, int64_t prompts, sp_plan_memory 
         SP_TRY(sp_plans_memory(&p->plans, &use, &one));
         add_memory(out, &one);
     }
+    if (!p->model->t5) return SP_OK;
+    sp_plan_memory one;
+    SP_TRY(sp_t5_plan(p, &one));
+    add_memory(out, &one);
     return SP_OK;
 }
 
@@ -266,6 +271,15 @@ static sp_status encode_part(sp_pipeline *p, int part, const char *const *prompt
 
 /* ---- all of them ---- */
 
+/* The last tokens of `to` become `from`, which is as wide. */
+static void place_behind(sp_tensor *to, const sp_tensor *from)
+{
+    int64_t width = to->shape.dim[2], all = to->shape.dim[1] * width, own = from->shape.dim[1] * width;
+    for (int64_t i = 0; i < from->shape.dim[0]; i++)
+        memcpy((float *)to->data + (i + 1) * all - own, (const float *)from->data + i * own,
+               (size_t)own * sizeof(float));
+}
+
 /* Columns at.. of the first tokens of `to` become those of `from`. */
 static void place_columns(sp_tensor *to, int64_t at, const sp_tensor *from)
 {
@@ -277,9 +291,9 @@ static void place_columns(sp_tensor *to, int64_t at, const sp_tensor *from)
                    (const float *)from->data + (i * own_tokens + k) * own, (size_t)own * sizeof(float));
 }
 
-/* The states of all encoders side by side, *out new, with zeros beside and behind them where the denoiser takes more;
- * one's are taken over. */
-static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
+/* The states of all encoders side by side, *out new, with zeros beside them where the denoiser takes more, and behind
+ * them T5's (data NULL: zeros too); one's are taken over. */
+static sp_status join(const sp_pipeline *p, encoding *e, const sp_tensor *t5, sp_tensor *out)
 {
     sp_shape shape = e[0].states.shape;
     int64_t at = 0;
@@ -298,6 +312,7 @@ static sp_status join(const sp_pipeline *p, encoding *e, sp_tensor *out)
         place_columns(out, at, &e[i].states);
         at += e[i].states.shape.dim[2];
     }
+    if (t5->data) place_behind(out, t5);
     return SP_OK;
 }
 
@@ -322,11 +337,11 @@ static sp_status join_pooled(const sp_pipeline *p, encoding *e, sp_tensor *out)
     return SP_OK;
 }
 
-static sp_status add_all(const sp_pipeline *p, encoding *e, sp_conditioning *out)
+static sp_status add_all(const sp_pipeline *p, encoding *e, const sp_tensor *t5, sp_conditioning *out)
 {
     static const char *const pooled_names[] = {[SP_TEXTS_XL] = "text_embeds", [SP_TEXTS_SD3] = "pooled_projections"};
     sp_tensor states, pooled;
-    SP_TRY(join(p, e, &states));
+    SP_TRY(join(p, e, t5, &states));
     SP_TRY(sp_conditioning_add(out, "encoder_hidden_states", states));
     if (are_two(p)) {
         SP_TRY(join_pooled(p, e, &pooled));
@@ -339,6 +354,7 @@ static sp_status add_all(const sp_pipeline *p, encoding *e, sp_conditioning *out
 static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t count, int clip_skip, sp_conditioning *out)
 {
     encoding e[SP_MAX_TEXTS] = {0};
+    sp_tensor t5 = {0};
     *out = (sp_conditioning){0};
     if (!p->text_count) return sp_fail(SP_INTERNAL, "the pipeline was opened without its text encoder");
     if (count < 1) return sp_fail(SP_ARGUMENT, "there is no prompt");
@@ -348,7 +364,9 @@ static sp_status encode(sp_pipeline *p, const char *const *prompts, int64_t coun
     sp_status status = SP_OK;
     for (int i = 0; i < p->text_count && !status; i++)
         status = encode_part(p, i, prompts, count, clip_skip, &e[i]);
-    if (!status) status = add_all(p, e, out);
+    if (!status && p->model->t5) status = sp_t5_encode(p, prompts, count, &t5);
+    if (!status) status = add_all(p, e, &t5, out);
+    sp_tensor_free(&t5);
     for (int i = 0; i < SP_MAX_TEXTS; i++)
         free_encoding(&e[i]);
     if (status) sp_conditioning_free(out);
@@ -404,7 +422,7 @@ sp_status sp_pipeline_trim(const sp_pipeline *p, const sp_conditioning *set, sp_
         const sp_tensor *member = &set->item[i].tensor;
         bool states = strcmp(set->item[i].name, "encoder_hidden_states") == 0;
         sp_tensor kept;
-        status = states && p->model->text_form == SP_TEXTS_SD3
+        status = states && p->model->text_form == SP_TEXTS_SD3 && !p->model->t5
                      ? crop(member, member->shape.dim[1] - p->model->tokens_behind, width, &kept)
                      : sp_tensor_convert(member, SP_F32, &kept);
         if (!status) status = sp_conditioning_add(out, set->item[i].name, kept);

@@ -201,6 +201,7 @@ static sp_status write_cache(sp_dataset *dataset, const splam_data_options *o,
     SP_TRY(sp_device_of(o->device, &device));
     sp_model_options parts = {.parts = SP_PART_TEXT | SP_PART_VAE,
                               .t5_absent = o->t5_absent,
+                              .t5 = o->t5,
                               .device = device,
                               .precision = sp_precision_dtype(device, o->precision)};
     const sp_latent_cache_options options = {.teacher = o->teacher, .dtype = cache_dtype(o)};
