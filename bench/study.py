@@ -45,7 +45,7 @@ COMMON = {"learning-rate": "2e-4", "lr-scheduler": "cosine", "ema-decay": "0.95"
 # Where the search begins.
 START = {
     "splam": {**COMMON, "skip": "100", "solver-steps": "1", "sigma": "quadratic", "gamma-conditioning": "time",
-              "gamma-one-probability": "0.5"},
+              "gamma-one-probability": "0.5", "gamma-power": "1"},
     "lcm": {**COMMON, "skip": "100", "solver-steps": "1"},
     "pcm": {**COMMON, "skip": "100", "solver-steps": "1", "phases": "4"},
     "tcd": {**COMMON, "skip": "100", "solver-steps": "1"},
