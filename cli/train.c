@@ -17,6 +17,7 @@ static const char *const examples[] = {
     "splam train teacher --data emoji:kinds --vae emoji-vae --start emoji-teacher --output by-kind \\\n"
     "    --learning-rate 2e-4 --max-train-steps 3000",
     "splam train teacher --data emoji: --vae emoji-vae --family sdxl --width 32 --output small-xl",
+    "splam train teacher --data emoji: --vae emoji-vae --family sd3 --output small-3",
     NULL,
 };
 

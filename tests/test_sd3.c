@@ -12,7 +12,8 @@ static const double latent_tolerance = 2e-4;
 static const sp_tensor *golden_tensor(sp_tensor_file **file, const char *name)
 {
     const sp_tensor *tensor;
-    assert_ok(sp_safetensors_open(golden_file("sd3", "latents.safetensors"), file));
+    const char *of = strcmp(name, "lora") == 0 ? "lora-latents.safetensors" : "latents.safetensors";
+    assert_ok(sp_safetensors_open(golden_file("sd3", of), file));
     assert_ok(sp_tensor_file_get(*file, name, &tensor));
     return tensor;
 }
@@ -83,6 +84,15 @@ static void test_clip_skip(void **state)
     splam_generate_options o = request(state);
     o.clip_skip = 1;
     check(state, o, "skipped");
+}
+
+/* What StableDiffusion3Pipeline.save_lora_weights wrote, whose alpha is not its rank. */
+static void test_lora(void **state)
+{
+    splam_generate_options o = request(state);
+    o.loras = &(splam_lora){.path = golden_file("sd3", "lora.safetensors"), .weight = 1};
+    o.lora_count = 1;
+    check(state, o, "lora");
 }
 
 static void test_unguided(void **state)
@@ -252,7 +262,7 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_negative), TEST(test_clip_skip), TEST(test_unguided), TEST(test_fewer_tokens),
+        TEST(test_negative), TEST(test_clip_skip), TEST(test_lora), TEST(test_unguided), TEST(test_fewer_tokens),
         TEST(test_third_encoder), TEST(test_decoding), TEST(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

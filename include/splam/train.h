@@ -34,14 +34,16 @@ typedef struct {
     const char *device;          /* to compute with, "cpu" [cpu] */
     const char *start;           /* teacher: a model that predicts the same, whose text encoder, UNet and tokenizer it
                                     begins as; NULL: random weights, and a tokenizer learned from the captions */
-    const char *prediction_type; /* teacher: what it predicts, "epsilon" or "v_prediction"; "epsilon" */
+    const char *prediction_type; /* teacher: what it predicts, "epsilon" or "v_prediction" ["epsilon"; of "sd3" the
+                                    velocity, and nothing else] */
     double caption_dropout;      /* teacher: share of empty captions, 0.1 */
     double caption_variety;      /* teacher: share of captions other than the official name, 0.25 */
     int64_t resolution;          /* side of the pictures in pixels, a multiple of the autoencoder's factor
                                     [emoji 64, else 512] */
-    const char *family;          /* teacher: what it is made like, "sd" or "sdxl" [what start is, or "sd"] */
-    int64_t width;               /* teacher: channels of the UNet's first level, a multiple of 16, to which all other
-                                    sizes are in proportion; not with start [64] */
+    const char *family;          /* teacher: what it is made like, "sd", "sdxl" or "sd3" [what start is, or "sd"] */
+    int64_t width;               /* teacher: channels of the UNet's first level, or of each of a transformer's four
+                                    heads, a multiple of 16, to which all other sizes are in proportion; not with start
+                                    [64] */
 } splam_train_options;
 SPLAM_DEFAULTS(train)
 

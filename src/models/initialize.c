@@ -55,8 +55,8 @@ static bool is_zeroed(const char *name, const char *zero)
 static fill fill_of(const sp_graph *graph, const sp_value *value, const char *const *zero)
 {
     char weight_name[512];
-    if (is_zeroed(value->name, zero[0]) || is_zeroed(value->name, zero[1]))
-        return (fill){FILL_ZERO, 0};
+    for (int i = 0; i < SP_INITIALIZE_ZEROS; i++)
+        if (is_zeroed(value->name, zero[i])) return (fill){FILL_ZERO, 0};
     if (sp_ends_with(value->name, "token_embedding.weight") ||
         sp_ends_with(value->name, "position_embedding.weight"))
         return (fill){FILL_NORMAL, EMBEDDING_DEVIATION};

@@ -5,9 +5,10 @@
 #include "graph/graph.h"
 #include "formats/weights.h"
 
+enum { SP_INITIALIZE_ZEROS = 4 };
 typedef struct {
     uint64_t seed;
-    const char *zero[2]; /* parameters whose name ends in "ZERO.weight" or "ZERO.bias" start at 0,
+    const char *zero[SP_INITIALIZE_ZEROS]; /* parameters whose name ends in "ZERO.weight" or "ZERO.bias" start at 0,
                             e.g. "conv_out"; NULL: none */
 } sp_initialize_options;
 

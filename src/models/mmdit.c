@@ -55,6 +55,30 @@ static sp_value *positions(sp_builder *b, const sp_mmdit_config *c, int64_t heig
     return sp_stop_gradient(b, sp_reshape(b, table, sp_shape_of(height * width, channels)));
 }
 
+/* [sin | cos] of one place, `count` of each. */
+static void waves(double place, int64_t count, float *out)
+{
+    for (int64_t k = 0; k < count; k++) {
+        double phase = place * pow(10000, -(double)k / (double)count);
+        out[k] = (float)sin(phase);
+        out[count + k] = (float)cos(phase);
+    }
+}
+
+sp_status sp_mmdit_positions(const sp_mmdit_config *c, sp_tensor *out)
+{
+    int64_t side = c->positions, width = width_of(c);
+    double unit = (double)(c->sample_size / c->patch_size) / (double)side;
+    SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(1, side * side, width), out));
+    for (int64_t y = 0; y < side; y++)
+        for (int64_t x = 0; x < side; x++) {
+            float *row = (float *)out->data + (y * side + x) * width;
+            waves((double)x * unit, width / 4, row);
+            waves((double)y * unit, width / 4, row + width / 2);
+        }
+    return SP_OK;
+}
+
 static sp_value *patches(sp_builder *b, const sp_mmdit_config *c, sp_value *sample)
 {
     int64_t size = c->patch_size;

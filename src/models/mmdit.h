@@ -23,6 +23,11 @@ typedef struct {
     bool qk_norm;                   /* queries and keys are normalised by the root mean square of a head */
 } sp_mmdit_config;
 
+/* What pos_embed is, new, f32 [1,positions^2,width]: of row y and column x the sines and cosines of x, then those of y,
+ * a quarter of the width each, of p 10000^(-k/(width/4)), p being the place times the sample's side in patches over
+ * `positions` (diffusers' get_2d_sincos_pos_embed). */
+sp_status sp_mmdit_positions(const sp_mmdit_config *config, sp_tensor *out);
+
 /* Reads config.json; SP_FORMAT, or SP_UNSUPPORTED naming the key. */
 sp_status sp_mmdit_config_read(const json_t *config, const char *where, sp_mmdit_config *out);
 /* The config.json that diffusers reads (json_decref); NULL when out of memory. */

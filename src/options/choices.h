@@ -38,7 +38,7 @@
 /* How others measure models, see report/protocol.h. */
 #define SP_PROTOCOL_LIST(X) X(COCO2014, "coco2014-30k") X(COCO2017, "coco2017-5k") X(LAION, "laion")
 /* What a teacher that is trained from scratch is made like, see recipes/teacher_family.h. */
-#define SP_TEACHER_FAMILY_LIST(X) X(SD, "sd") X(SDXL, "sdxl")
+#define SP_TEACHER_FAMILY_LIST(X) X(SD, "sd") X(SDXL, "sdxl") X(SD3, "sd3")
 #define SP_LORA_TARGETS_LIST(X) X(ALL, "all") X(ATTENTION, "attention")
 /* What the network of a model that can be opened predicts, as diffusers' prediction_type. */
 #define SP_PREDICTION_TYPE_LIST(X) X(EPSILON, "epsilon") X(V, "v_prediction") X(SAMPLE, "sample")

@@ -18,8 +18,8 @@ static const splam_option options[] = {
              "side by side, and a UNet that is told the pooled text, the pictures' sizes and where they were cut",
      .otherwise = "what start is, or sd"},
     {SP_INTEGER(width, 16, 1024, SPLAM_UNSET), .argument = "N",
-     .help = "teacher: channels of the UNet's first level, a multiple of 16, to which all other sizes are in "
-             "proportion; not with start",
+     .help = "teacher: channels of the UNet's first level, or of each of sd3's four heads, a multiple of 16, to which "
+             "all other sizes are in proportion; not with start",
      .otherwise = "64"},
     {SP_TEXT(start), .argument = "MODEL",
      .help = "teacher: go on from this model's text encoder, UNet and tokenizer; it must predict what is asked for",
@@ -39,7 +39,8 @@ static const splam_option options[] = {
     {SP_AVERAGE(ema_decay, NULL),
      .help = "of the averaged weights, which are the result: a rate, a power function as wide as the share S of the "
              "run so far, or a half-life of N pictures", .otherwise = "vae 0.995, teacher 0.999"},
-    {SP_CHOICE(prediction_type, "epsilon|v_prediction", "epsilon"), .help = "teacher: what the UNet predicts"},
+    {SP_CHOICE(prediction_type, "epsilon|v_prediction", NULL), .help = "teacher: what the UNet predicts",
+     .otherwise = "epsilon; of sd3 the velocity"},
     {SP_NUMBER(caption_dropout, 0, 1, 0.1), .argument = "P", .help = "teacher: share of empty captions, for guidance"},
     {SP_NUMBER(caption_variety, 0, 1, 0.25), .argument = "P",
      .help = "teacher: share of captions other than the first (or the official name)"},

@@ -180,21 +180,34 @@ static sp_status take_scheduler(sp_model *m, const sp_lora_list *list)
     return status;
 }
 
+static sp_status refuse_text_adapters(const sp_lora_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        for (int kind = 0; kind < SP_COMPONENT_COUNT; kind++)
+            if (sp_component_is_text((sp_component_kind)kind) &&
+                sp_lora_count(list->files[i], (sp_component_kind)kind))
+                return sp_fail(SP_UNSUPPORTED,
+                               "%s: has adapters for the text encoders of a Stable Diffusion 3 model, which are not "
+                               "supported yet", sp_lora_path(list->files[i]));
+    return SP_OK;
+}
+
 /* A layer's sum is made when its weight is packed, so that adapters cost nothing at run time, and no memory. In bf16 it
  * is rounded to the type of the file, since packing rounds it anyway. */
 static sp_status merge_loras(sp_model *m, const sp_model_options *options)
 {
-    const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->denoiser && !is_sd3(m),
-                                          [SP_COMPONENT_TRANSFORMER] = m->denoiser && is_sd3(m),
-                                          [SP_COMPONENT_TEXT_ENCODER] = m->text_count > 0,
-                                          [SP_COMPONENT_TEXT_ENCODER_2] = m->text_count > 1};
-    bool exact = m->precision == SP_F32;
+    bool exact = m->precision == SP_F32, texts = !is_sd3(m);
+    const bool has[SP_COMPONENT_COUNT] = {[SP_COMPONENT_UNET] = m->denoiser && texts,
+                                          [SP_COMPONENT_TRANSFORMER] = m->denoiser && !texts,
+                                          [SP_COMPONENT_TEXT_ENCODER] = texts && m->text_count > 0,
+                                          [SP_COMPONENT_TEXT_ENCODER_2] = texts && m->text_count > 1};
     sp_lora_list list;
     SP_TRY(sp_lora_list_open(options->loras, options->lora_count, options->callbacks, &list));
-    sp_status status = sp_lora_list_check(&list, has);
+    sp_status status = texts ? SP_OK : refuse_text_adapters(&list);
+    if (!status) status = sp_lora_list_check(&list, has);
     if (!status) status = take_scheduler(m, &list);
     if (!status && m->denoiser) status = sp_lora_list_merge(&list, m->device, m->denoiser, exact);
-    for (int i = 0; i < m->text_count && !status; i++)
+    for (int i = 0; i < m->text_count && texts && !status; i++)
         status = sp_lora_list_merge(&list, m->device, m->text[i].encoder, exact);
     sp_lora_list_close(&list);
     return status;

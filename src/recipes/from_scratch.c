@@ -1,7 +1,6 @@
 /* Training from random weights, or a model's. */
 #include "recipes/from_scratch.h"
 #include "ops/autodiff.h"
-#include "models/initialize.h"
 #include "ops/ops.h"
 
 sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out)
@@ -86,7 +85,8 @@ static sp_status copy_used(const sp_graph *graph, const sp_weights *from, sp_wei
 static sp_status prepare(sp_graph *graph, const splam_train_options *o, const sp_from_scratch_options *how,
                          sp_plan **plan, sp_run **run, sp_training_state *state)
 {
-    const sp_initialize_options initialize = {.seed = o->seed, .zero = {how->zero}};
+    sp_initialize_options initialize = {.seed = o->seed};
+    if (how->zero) memcpy(initialize.zero, how->zero, sizeof initialize.zero);
     sp_weights *initial = NULL;
     sp_status status = how->start ? copy_used(graph, how->start, &initial) : sp_weights_create(&initial);
     if (!status) status = sp_initialize(graph, "online", &initialize, initial);

@@ -3,6 +3,7 @@
 #define SP_RECIPES_FROM_SCRATCH_H
 #include "backend/precision.h"
 #include "data/dataset.h"
+#include "models/initialize.h"
 #include "recipes/train.h"
 #include "train/trainer.h"
 
@@ -12,7 +13,7 @@ sp_status sp_finish_training_graph(sp_builder *b, sp_value *loss, sp_graph **out
 typedef struct {
     sp_device *device; /* to train on */
     const char *name;  /* the bar's label */
-    const char *zero;  /* see sp_initialize_options */
+    const char *const *zero; /* SP_INITIALIZE_ZEROS of them, see sp_initialize_options; NULL: none */
     const sp_weights *start; /* copied as F32, where the graph has it: what does not begin at random; NULL: everything
                                 does */
     sp_lr_schedule lr_schedule;

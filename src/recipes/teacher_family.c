@@ -56,6 +56,32 @@ static sp_component_config xl_unet(const sp_teacher_family *family, int64_t widt
     return config;
 }
 
+/* Stable Diffusion 3.5 Medium's in small: eight blocks, of which the first half looks at the picture once more, and
+ * positions for pictures of twice the side. */
+static sp_component_config transformer(const sp_teacher_family *family, int64_t width, const int64_t latent[2])
+{
+    enum { PATCH = 2 };
+    sp_component_config config = {
+        .kind = SP_COMPONENT_TRANSFORMER,
+        .transformer = {
+            .sample_size = latent[1],
+            .patch_size = PATCH,
+            .in_channels = latent[0],
+            .out_channels = latent[0],
+            .blocks = 8,
+            .heads = 4,
+            .head_dim = width,
+            .context_dim = context_width(family, width),
+            .pooled_dim = context_width(family, width),
+            .positions = latent[1] / PATCH * 2,
+            .qk_norm = true,
+        }};
+    sp_mmdit_config *c = &config.transformer;
+    for (int i = 0; i < c->blocks / 2; i++)
+        c->dual[i] = true;
+    return config;
+}
+
 #define X(name, text) FAMILY_##name,
 enum { SP_TEACHER_FAMILY_LIST(X) FAMILY_COUNT };
 #undef X
@@ -77,8 +103,9 @@ static const sp_teacher_family families[FAMILY_COUNT] = {
         .denoiser_kind = SP_COMPONENT_UNET,
         .denoiser_config = unet,
         .text_count = 1,
-        .text = {{SP_COMPONENT_TEXT_ENCODER, "tokenizer", false, &sp_clip_text_network, {0}, 32, 2,
+        .text = {{"text_encoder", SP_COMPONENT_TEXT_ENCODER, "tokenizer", false, &sp_clip_text_network, {0}, 32, 2,
                   SP_UNARY_QUICK_GELU}},
+        .zero = {"conv_out"},
     },
     [FAMILY_SDXL] = {
         .pipeline = "StableDiffusionXLPipeline",
@@ -89,11 +116,30 @@ static const sp_teacher_family families[FAMILY_COUNT] = {
         .denoiser_kind = SP_COMPONENT_UNET,
         .denoiser_config = xl_unet,
         .text_count = 2,
-        .text = {{SP_COMPONENT_TEXT_ENCODER, "tokenizer", false, &sp_clip_text_network, {1, true}, 24, 3,
-                  SP_UNARY_QUICK_GELU},
-                 {SP_COMPONENT_TEXT_ENCODER_2, "tokenizer_2", true, &sp_clip_text_projection_network, {1, true}, 40, 3,
-                  SP_UNARY_GELU}},
+        .text = {{"text_encoder", SP_COMPONENT_TEXT_ENCODER, "tokenizer", false, &sp_clip_text_network, {1, true}, 24,
+                  3, SP_UNARY_QUICK_GELU},
+                 {"text_encoder_2", SP_COMPONENT_TEXT_ENCODER_2, "tokenizer_2", true, &sp_clip_text_projection_network,
+                  {1, true}, 40, 3, SP_UNARY_GELU}},
+        .zero = {"conv_out"},
         .zero_negative = true,
+    },
+    [FAMILY_SD3] = {
+        .pipeline = "StableDiffusion3Pipeline",
+        .scheduler = "FlowMatchEulerDiscreteScheduler",
+        .shift = 3,
+        .pipeline_json = "{\"feature_extractor\": [null, null], \"image_encoder\": [null, null],"
+                         " \"text_encoder_3\": [null, null], \"tokenizer_3\": [null, null]}",
+        .scheduler_json = "{}",
+        .denoiser = &sp_mmdit_network,
+        .denoiser_kind = SP_COMPONENT_TRANSFORMER,
+        .denoiser_config = transformer,
+        .text_count = 2,
+        .text = {{"text_encoder", SP_COMPONENT_TEXT_ENCODER_2, "tokenizer", false, &sp_clip_text_projection_network,
+                  {1, true}, 24, 3, SP_UNARY_QUICK_GELU},
+                 {"text_encoder_2", SP_COMPONENT_TEXT_ENCODER_2, "tokenizer_2", true, &sp_clip_text_projection_network,
+                  {1, true}, 40, 3, SP_UNARY_GELU}},
+        .absent_tokens = SP_MMDIT_TOKENS_BEHIND,
+        .zero = {"norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out"}, /* adaLN-Zero */
     },
 };
 
@@ -109,10 +155,10 @@ const sp_teacher_family *sp_teacher_family_of(const char *name)
     return NULL;
 }
 
-static bool reads(const sp_teacher_family *family, sp_component_kind kind)
+static bool reads(const sp_teacher_family *family, const char *folder)
 {
     for (int i = 0; i < family->text_count; i++)
-        if (family->text[i].kind == kind) return true;
+        if (strcmp(family->text[i].folder, folder) == 0) return true;
     return false;
 }
 
@@ -120,10 +166,11 @@ static bool reads(const sp_teacher_family *family, sp_component_kind kind)
 static bool is_of(const sp_teacher_family *family, const sp_model_folder *folder)
 {
     bool is = sp_model_folder_has(folder, sp_component_folder_name(family->denoiser_kind));
-    for (int kind = 0; kind < SP_COMPONENT_COUNT; kind++)
+    for (int kind = 0; kind < SP_COMPONENT_COUNT; kind++) {
+        const char *name = sp_component_folder_name((sp_component_kind)kind);
         if (sp_component_is_text((sp_component_kind)kind))
-            is = is && reads(family, (sp_component_kind)kind) ==
-                           sp_model_folder_has(folder, sp_component_folder_name((sp_component_kind)kind));
+            is = is && reads(family, name) == sp_model_folder_has(folder, name);
+    }
     return is;
 }
 

@@ -2,13 +2,16 @@
  * diffusers and transformers open them with. */
 #ifndef SP_RECIPES_TEACHER_FAMILY_H
 #define SP_RECIPES_TEACHER_FAMILY_H
+#include "models/initialize.h"
 #include "pipeline/model.h"
 
-/* Sizes are multiples of a unit, a sixteenth of `width`, the channels of the denoiser's first level. */
+/* Sizes are multiples of a unit, a sixteenth of `width`, the channels of a UNet's first level and of a transformer's
+ * heads. */
 enum { SP_TEACHER_UNITS = 16, SP_TEACHER_WIDTH = 64, SP_TEACHER_TOKENS = 24 };
 
 /* A text encoder with its tokenizer. */
 typedef struct {
+    const char *folder;
     sp_component_kind kind;
     const char *tokenizer;       /* its folder */
     bool pads_with_zero;         /* as sp_tokenizer_train has it */
@@ -20,15 +23,18 @@ typedef struct {
 
 typedef struct sp_teacher_family {
     const char *pipeline, *scheduler; /* diffusers' classes */
+    double shift; /* of a flow; 0: its schedule is Stable Diffusion's betas */
     const char *pipeline_json, *scheduler_json; /* what the one has in model_index.json beside its parts, and the other
                                                    in its configuration beside the schedule */
     const sp_network *denoiser;       /* takes the encoders' states side by side, and what it declares beside them of
-                                         text_embeds and time_ids */
+                                         text_embeds, of all encoders that make it pooled_projections, and time_ids */
     sp_component_kind denoiser_kind;
     sp_component_config (*denoiser_config)(const struct sp_teacher_family *family, int64_t width,
                                            const int64_t latent[2]); /* latent: channels and side */
     int text_count;
     sp_teacher_text text[SP_MAX_TEXTS];
+    int64_t absent_tokens; /* zeros behind the encoders' states, for another one that is not there */
+    const char *zero[SP_INITIALIZE_ZEROS]; /* layers that begin at 0, see sp_initialize_options */
     bool zero_negative; /* a caption that is left out is zeros, as force_zeros_for_empty_prompt says; else the empty
                            text */
 } sp_teacher_family;

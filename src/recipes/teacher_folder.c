@@ -11,8 +11,12 @@ static const char beta_schedule[] = "scaled_linear";
 static const double beta_start = 0.00085, beta_end = 0.012;
 enum { TRAIN_TIMESTEPS = 1000 };
 
-sp_status sp_teacher_path(sp_prediction prediction, sp_path *out)
+sp_status sp_teacher_path(const sp_teacher_family *family, sp_prediction prediction, sp_path *out)
 {
+    if (family->shift > 0) {
+        sp_path_of_flow(family->shift, TRAIN_TIMESTEPS, out);
+        return SP_OK;
+    }
     return sp_path_of_betas(beta_schedule, beta_start, beta_end, TRAIN_TIMESTEPS, prediction, out);
 }
 
@@ -48,10 +52,9 @@ static sp_status fill_part(const sp_component_config *config, const char *prefix
     return add_starting_values(config, seed, part);
 }
 
-static sp_status save_part(const sp_component_config *config, const char *output, const sp_weights *trained,
-                           const sp_weights *start, uint64_t seed)
+static sp_status save_part(const sp_component_config *config, const char *name, const char *output,
+                           const sp_weights *trained, const sp_weights *start, uint64_t seed)
 {
-    const char *name = sp_component_folder_name(config->kind);
     char *folder = sp_path_join(output, name), *prefix = sp_format("%s.", name);
     json_t *json = sp_component_config_write(config);
     sp_weights *part = NULL;
@@ -103,12 +106,20 @@ static sp_status add_text(json_t *object, const char *text)
     return status;
 }
 
+static json_t *schedule_of(const sp_teacher *t)
+{
+    if (t->family->shift > 0)
+        return json_pack("{s:s, s:s, s:f, s:i}", "_class_name", t->family->scheduler, "_diffusers_version", "0.35.0",
+                         "shift", t->family->shift, "num_train_timesteps", (int)TRAIN_TIMESTEPS);
+    return json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i}", "_class_name", t->family->scheduler, "_diffusers_version",
+                     "0.30.0", "beta_start", beta_start, "beta_end", beta_end, "beta_schedule", beta_schedule,
+                     "prediction_type", sp_prediction_name(t->path.prediction), "num_train_timesteps",
+                     (int)TRAIN_TIMESTEPS);
+}
+
 static sp_status save_scheduler(const sp_teacher *t, const char *output)
 {
-    json_t *config = json_pack("{s:s, s:s, s:f, s:f, s:s, s:s, s:i}", "_class_name", t->family->scheduler,
-                               "_diffusers_version", "0.30.0", "beta_start", beta_start, "beta_end", beta_end,
-                               "beta_schedule", beta_schedule, "prediction_type",
-                               sp_prediction_name(t->path.prediction), "num_train_timesteps", (int)TRAIN_TIMESTEPS);
+    json_t *config = schedule_of(t);
     sp_status status = config ? add_text(config, t->family->scheduler_json) : SP_MEMORY;
     if (!status) status = save_json(output, "scheduler/scheduler_config.json", config);
     json_decref(config);
@@ -128,8 +139,7 @@ static sp_status fill_index(const sp_teacher *t, json_t *index)
     sp_status status = add_text(index, f->pipeline_json);
     add_part(index, "scheduler", "diffusers", f->scheduler, &status);
     for (int i = 0; i < f->text_count; i++) {
-        sp_component_kind kind = f->text[i].kind;
-        add_part(index, sp_component_folder_name(kind), "transformers", sp_component_class_name(kind), &status);
+        add_part(index, f->text[i].folder, "transformers", sp_component_class_name(f->text[i].kind), &status);
         add_part(index, f->text[i].tokenizer, "transformers", "CLIPTokenizer", &status);
     }
     add_part(index, sp_component_folder_name(f->denoiser_kind), "diffusers",
@@ -153,9 +163,9 @@ static sp_status save_index(const sp_teacher *t, const char *output)
 sp_status sp_teacher_save(const sp_teacher *t, const char *output, const sp_weights *trained, const sp_weights *start,
                           uint64_t seed)
 {
-    SP_TRY(save_part(&t->denoiser, output, trained, start, seed));
+    SP_TRY(save_part(&t->denoiser, sp_component_folder_name(t->denoiser.kind), output, trained, start, seed));
     for (int i = 0; i < t->family->text_count; i++) {
-        SP_TRY(save_part(&t->text[i], output, trained, start, seed));
+        SP_TRY(save_part(&t->text[i], t->family->text[i].folder, output, trained, start, seed));
         SP_TRY(save_tokenizer(t->tokenizer[i], output, t->family->text[i].tokenizer));
     }
     SP_TRY(save_vae(t->vae, output));

@@ -14,8 +14,8 @@ typedef struct {
     sp_path path;
 } sp_teacher;
 
-/* The schedule of all teachers, Stable Diffusion's. */
-sp_status sp_teacher_path(sp_prediction prediction, sp_path *out);
+/* The family's schedule: Stable Diffusion's, of a network that predicts that, or the family's own flow. */
+sp_status sp_teacher_path(const sp_teacher_family *family, sp_prediction prediction, sp_path *out);
 
 /* Writes output/, a diffusers folder. `trained` has the parameters of the training's graph, PART.NAME: a parameter that
  * no output depends on, such as those of a last layer that is left out, is not among them. It is what `start` (may be

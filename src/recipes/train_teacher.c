@@ -1,5 +1,5 @@
-/* The teacher of the demo, and others like it: text encoders and UNet trained together on cached latents, mean squared
- * error of epsilon or v. */
+/* The teacher of the demo, and others like it: text encoders and denoiser trained together on cached latents, mean
+ * squared error of epsilon, v or a flow's velocity. */
 #include "backend/registry.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -19,6 +19,7 @@ typedef struct {
     sp_tensor ids[SP_MAX_TEXTS], ends[SP_MAX_TEXTS];
     sp_tensor time_ids;
     sp_tensor kept; /* of the caption: 1, or 0 where it is left out */
+    sp_tensor absent; /* zeros, in the place of another encoder's states */
 } teacher_batch;
 
 typedef struct {
@@ -43,7 +44,7 @@ typedef struct {
     const char *name;
     sp_tensor *tensor;
 } batch_input;
-enum { BATCH_INPUTS = 9 + 2 * SP_MAX_TEXTS };
+enum { BATCH_INPUTS = 10 + 2 * SP_MAX_TEXTS };
 
 static const char *const ids_name[SP_MAX_TEXTS] = {"input_ids", "input_ids_2"};
 static const char *const ends_name[SP_MAX_TEXTS] = {"end_rows", "end_rows_2"};
@@ -53,7 +54,8 @@ static void list_batch(teacher_batch *b, batch_input out[BATCH_INPUTS])
     const batch_input numbers[] = {
         {"x0", &b->x0},         {"noise", &b->noise},         {"timestep", &b->timestep},
         {"alpha", &b->alpha},   {"sigma", &b->sigma},         {"target_x0", &b->target_x0},
-        {"kept", &b->kept},     {"time_ids", &b->time_ids},   {"target_noise", &b->target_noise}};
+        {"kept", &b->kept},     {"time_ids", &b->time_ids},   {"target_noise", &b->target_noise},
+        {"absent", &b->absent}};
     size_t count = sizeof numbers / sizeof *numbers;
     memcpy(out, numbers, sizeof numbers);
     for (int i = 0; i < SP_MAX_TEXTS; i++) {
@@ -77,7 +79,11 @@ static int64_t tokens_of(const teacher_training *t, int i)
 
 static sp_status make_texts(teacher_training *t)
 {
-    int64_t batch = t->options->train_batch_size;
+    int64_t batch = t->options->train_batch_size, absent = t->made.family->absent_tokens;
+    const sp_denoiser denoiser = sp_denoiser_of(&t->made.denoiser);
+    if (absent)
+        SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, absent, denoiser.context_dim), &t->batch.absent));
+    if (absent) memset(t->batch.absent.data, 0, sp_tensor_bytes(&t->batch.absent));
     for (int i = 0; i < t->made.family->text_count; i++) {
         SP_TRY(sp_tensor_create(SP_I32, sp_shape_of(batch, tokens_of(t, i)), &t->batch.ids[i]));
         if (sp_teacher_pools(&t->made.family->text[i]))
@@ -110,8 +116,8 @@ static sp_value *per_sample(sp_builder *b, const char *name, int64_t batch)
     return sp_input(b, name, SP_F32, sp_shape_of(batch), SP_RATE_STEP);
 }
 
-/* The states of text encoder i, [N,L,width]; adds the pooled text, if it makes one, to `in`. */
-static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp_value *kept, sp_values *in)
+/* The states of text encoder i, [N,L,width], and the pooled text; NULL: it makes none. */
+static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp_value *kept, sp_value **pooled)
 {
     const sp_teacher_text *text = &t->made.family->text[i];
     int64_t batch = t->options->train_batch_size;
@@ -119,7 +125,7 @@ static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp
                                 .config = &t->made.text[i].text,
                                 .options = &text->states,
                                 .set = &online,
-                                .scope = sp_component_folder_name(text->kind)};
+                                .scope = text->folder};
     sp_values words = {0};
     sp_values_add(&words, "input_ids",
                   sp_input(b, ids_name[i], SP_I32, sp_shape_of(batch, tokens_of(t, i)), SP_RATE_STEP));
@@ -127,11 +133,8 @@ static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp
     if (pools)
         sp_values_add(&words, "end_rows", sp_input(b, ends_name[i], SP_I32, sp_shape_of(batch), SP_RATE_STEP));
     const sp_values out = sp_network_graph(b, &use, &words);
-    if (pools) {
-        sp_value *pooled = sp_values_get(&out, "text_embeds");
-        sp_values_add(in, "text_embeds",
-                      kept ? sp_sample_combine(b, 1, (sp_value *[]){kept, pooled}) : pooled);
-    }
+    *pooled = pools ? sp_values_get(&out, "text_embeds") : NULL;
+    if (pools && kept) *pooled = sp_sample_combine(b, 1, (sp_value *[]){kept, *pooled});
     return sp_values_get(&out, "last_hidden_state");
 }
 
@@ -139,11 +142,20 @@ static sp_value *text_states(sp_builder *b, const teacher_training *t, int i, sp
 static void add_conditioning(sp_builder *b, const teacher_training *t, sp_values *in)
 {
     int64_t batch = t->options->train_batch_size;
-    int count = t->made.family->text_count;
+    int count = t->made.family->text_count, pools = 0;
     sp_value *kept = t->made.family->zero_negative ? per_sample(b, "kept", batch) : NULL, *states[SP_MAX_TEXTS];
-    for (int i = 0; i < count; i++)
-        states[i] = text_states(b, t, i, kept, in);
+    sp_value *pooled[SP_MAX_TEXTS];
+    for (int i = 0; i < count; i++) {
+        states[i] = text_states(b, t, i, kept, &pooled[pools]);
+        pools += pooled[pools] != NULL;
+    }
+    if (pools)
+        sp_values_add(in, is_told(t, "pooled_projections") ? "pooled_projections" : "text_embeds",
+                      pools > 1 ? sp_concat(b, pools, pooled, -1) : pooled[0]);
     sp_value *context = count > 1 ? sp_concat(b, count, states, -1) : states[0];
+    if (t->batch.absent.data)
+        context = sp_concat(
+            b, 2, (sp_value *[]){context, sp_input(b, "absent", SP_F32, t->batch.absent.shape, SP_RATE_STEP)}, 1);
     sp_values_add(in, "encoder_hidden_states",
                   kept ? sp_sample_combine(b, 1, (sp_value *[]){kept, context}) : context);
     if (is_told(t, "time_ids"))
@@ -229,6 +241,15 @@ static void feed_sizes(teacher_training *t, int64_t sample, int64_t i)
         ((float *)t->batch.time_ids.data)[i * SP_UNET_SIZES + k] = (float)sizes[k];
 }
 
+/* Any of a table alike; of a flow as such models are trained. */
+static double draw_timestep(const sp_path *path, sp_random_key key)
+{
+    float x;
+    if (path->kind != SP_PATH_FLOW) return (double)sp_random_below(key, (uint32_t)path->timesteps);
+    sp_random_normal(key, &x, 1);
+    return sp_path_timestep(path, sp_path_logit_normal_tick(path, (double)x));
+}
+
 static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
 {
     const splam_train_options *o = t->options;
@@ -241,7 +262,7 @@ static sp_status feed_sample(teacher_training *t, int64_t micro, int64_t i)
     sp_random_key key = {o->seed, SP_STREAM_NOISE, (uint64_t)micro, (uint64_t)i};
     sp_random_normal(key, (float *)b->noise.data + (size_t)i * one, one);
     key.stream = SP_STREAM_TIMESTEP;
-    int timestep = (int)sp_random_below(key, (uint32_t)t->made.path.timesteps);
+    double timestep = draw_timestep(&t->made.path, key);
     sp_pair at = sp_path_at(&t->made.path, timestep), target = sp_prediction_target(t->made.path.prediction, at);
     ((float *)b->timestep.data)[i] = (float)timestep;
     ((float *)b->alpha.data)[i] = (float)at.alpha;
@@ -284,9 +305,8 @@ static sp_status validate(void *context, const sp_training_state *state, sp_vali
 /* ---- beginning as another model ---- */
 
 /* Its weights under the names of this training's graph, as views. */
-static sp_status add_start(teacher_training *t, const sp_component *part)
+static sp_status add_start(teacher_training *t, const char *prefix, const sp_component *part)
 {
-    const char *prefix = sp_component_folder_name(part->config.kind);
     sp_status status = SP_OK;
     for (size_t i = 0; i < sp_weights_count(part->weights) && !status; i++) {
         sp_tensor view = *sp_weights_at(part->weights, i);
@@ -309,11 +329,25 @@ static sp_status check_start(const teacher_training *t)
         return sp_fail(SP_ARGUMENT, "`start` %s predicts %s, and %s is asked for", o->start,
                        sp_prediction_name(start->scheduler.path.prediction),
                        sp_prediction_name(t->made.path.prediction));
-    if (start->denoiser->config.unet.in_channels != t->latents.channels)
+    int64_t channels = sp_denoiser_of(&start->denoiser->config).in_channels;
+    if (channels != t->latents.channels)
         return sp_fail(SP_SHAPE, "`start` %s is for latents of %lld channels, and those of `vae` %s have %lld",
-                       o->start, (long long)start->denoiser->config.unet.in_channels, o->vae,
-                       (long long)t->latents.channels);
+                       o->start, (long long)channels, o->vae, (long long)t->latents.channels);
     return SP_OK;
+}
+
+static bool predicts_v(const splam_train_options *o)
+{
+    return o->prediction_type && strcmp(o->prediction_type, "v_prediction") == 0;
+}
+
+static sp_status set_path(teacher_training *t)
+{
+    const splam_train_options *o = t->options;
+    if (t->made.family->shift > 0 && o->prediction_type)
+        return sp_fail(SP_ARGUMENT, "`prediction_type` is %s, and a teacher of the family %s predicts the velocity",
+                       o->prediction_type, sp_teacher_family_name(t->made.family));
+    return sp_teacher_path(t->made.family, predicts_v(o) ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->made.path);
 }
 
 static sp_status begin_as_start(teacher_training *t)
@@ -325,13 +359,14 @@ static sp_status begin_as_start(teacher_training *t)
     SP_TRY(sp_model_open(t->options->start, &options, &t->start_model));
     const sp_model *m = t->start_model;
     SP_TRY(sp_teacher_family_of_model(&m->folder, &t->made.family));
+    SP_TRY(set_path(t));
     SP_TRY(check_start(t));
     SP_TRY(sp_weights_create(&t->start));
-    SP_TRY(add_start(t, m->denoiser));
+    SP_TRY(add_start(t, sp_component_folder_name(m->denoiser->config.kind), m->denoiser));
     t->made.denoiser = m->denoiser->config;
     t->made.zero_negative = m->zero_negative;
     for (int i = 0; i < m->text_count; i++) {
-        SP_TRY(add_start(t, m->text[i].encoder));
+        SP_TRY(add_start(t, t->made.family->text[i].folder, m->text[i].encoder));
         t->made.text[i] = m->text[i].encoder->config;
         t->made.tokenizer[i] = m->text[i].tokenizer;
     }
@@ -361,6 +396,16 @@ static sp_status learn_tokenizers(teacher_training *t)
     return status;
 }
 
+/* A transformer's table is not random. */
+static sp_status begin_positions(teacher_training *t)
+{
+    sp_tensor table;
+    SP_TRY(sp_weights_create(&t->start));
+    SP_TRY(sp_mmdit_positions(&t->made.denoiser.transformer, &table));
+    t->how.start = t->start;
+    return sp_weights_add(t->start, "transformer.pos_embed.pos_embed", table);
+}
+
 static sp_status begin_anew(teacher_training *t)
 {
     const splam_train_options *o = t->options;
@@ -369,16 +414,12 @@ static sp_status begin_anew(teacher_training *t)
     const int64_t latent[] = {t->latents.channels, t->latents.height};
     t->made.family = family;
     t->made.zero_negative = family->zero_negative;
+    SP_TRY(set_path(t));
     SP_TRY(learn_tokenizers(t));
     t->made.denoiser = family->denoiser_config(family, width, latent);
     for (int i = 0; i < family->text_count; i++)
         t->made.text[i] = sp_teacher_text_config(family, i, width, t->made.tokenizer[i]);
-    return SP_OK;
-}
-
-static bool predicts_v(const splam_train_options *o)
-{
-    return strcmp(o->prediction_type, "v_prediction") == 0;
+    return family->denoiser_kind == SP_COMPONENT_TRANSFORMER ? begin_positions(t) : SP_OK;
 }
 
 static sp_status check_options(const splam_train_options *o)
@@ -416,10 +457,10 @@ static sp_status prepare(teacher_training *t)
                                           "text_encoder/config.json",
                                           "text_encoder_2/config.json",
                                           "unet/config.json",
+                                          "transformer/config.json",
                                           NULL};
     const splam_train_options *o = t->options;
     SP_TRY(check_options(o));
-    SP_TRY(sp_teacher_path(predicts_v(o) ? SP_PREDICTION_V : SP_PREDICTION_EPSILON, &t->made.path));
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     t->made.vae = t->vae;
     SP_TRY(sp_claim_folder(o->output, written, &t->claim));
@@ -456,7 +497,7 @@ static sp_status train(teacher_training *t)
 {
     t->how.device = t->device;
     t->how.name = "train teacher";
-    t->how.zero = "conv_out";
+    t->how.zero = t->made.family->zero;
     const sp_training_task task = {.context = t, .feed = feed, .validate = validate};
     sp_graph *graph;
     json_t *settings;
@@ -478,7 +519,7 @@ static void release(teacher_training *t)
     list_batch(&t->batch, inputs);
     for (int i = 0; i < BATCH_INPUTS; i++)
         sp_tensor_free(inputs[i].tensor);
-    for (int i = 0; i < SP_MAX_TEXTS && !t->start; i++)
+    for (int i = 0; i < SP_MAX_TEXTS && !t->start_model; i++)
         sp_tokenizer_destroy(t->made.tokenizer[i]);
     sp_weights_destroy(t->start);
     sp_model_close(t->start_model);

@@ -1,12 +1,17 @@
-"""StableDiffusion3Pipeline, tiny and without T5: a model folder, the final latents of several requests, and what the
-autoencoder makes of one. See README.md."""
+"""StableDiffusion3Pipeline, tiny and without T5: a model folder, the final latents of several requests, one of them
+with adapters, and what the autoencoder makes of one. See README.md."""
 import os
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers.training_utils import _collate_lora_metadata
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import CLIPTextModelWithProjection
 
 from common import case_folder, generator, random_tensor, randomise, write_tensors
+from distill_flow import LORA_TARGETS
 from make_mmdit import medium_like
 from make_sdxl import END, PROMPT, text_config, tokenizer
 
@@ -52,6 +57,29 @@ def case(pipeline, noise, **request):
 
 
 @torch.no_grad()
+def write_lora(folder):
+    """Adapters of PEFT's on diffusers' default layers, as StableDiffusion3Pipeline writes them, and what they make of
+    the sd3 folder's model."""
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.transformer.add_adapter(LoraConfig(r=3, lora_alpha=5, target_modules=LORA_TARGETS["attention"]))
+    g = generator(56)
+    for name, parameter in pipeline.transformer.named_parameters():
+        if "lora_" in name:
+            parameter.copy_(0.3 * random_tensor(g, *parameter.shape))
+    layers = get_peft_model_state_dict(pipeline.transformer)
+    config = _collate_lora_metadata({"transformer": pipeline.transformer})
+    StableDiffusion3Pipeline.save_lora_weights(folder, transformer_lora_layers=layers, weight_name="lora.safetensors",
+                                               **config)
+    os.chmod(os.path.join(folder, "lora.safetensors"), 0o644)
+    pipeline = pipeline.to(torch.float64)
+    noise = load_file(os.path.join(folder, "latents.safetensors"))["noise.0"]
+    out = case(pipeline, noise, guidance_scale=4.0, num_inference_steps=4)
+    write_tensors(os.path.join(folder, "lora-latents.safetensors"), {"lora": out})
+    print("lora", tuple(out.shape), f"rms {out.square().mean().sqrt():.4f}")
+
+
+@torch.no_grad()
 def main():
     folder = case_folder("sd3")
     pipeline = model(folder).to(torch.float64)
@@ -72,6 +100,7 @@ def main():
     write_tensors(os.path.join(folder, "latents.safetensors"), tensors)
     for name, value in tensors.items():
         print(name, tuple(value.shape), f"rms {value.square().mean().sqrt():.4f}")
+    write_lora(folder)
 
 
 if __name__ == "__main__":
