@@ -15,8 +15,8 @@ static const char description[] =
     "those that follow take the time of their steps. One picture is drawn at a time; others wait in line.\n"
     "It listens on this machine alone unless it is told another address, and refuses that without keys.\n"
     "Requests name models, LoRAs and learned tokens by the names of their files, without a path; SIGHUP\n"
-    "reads the folders of the last two anew, and the keys. On SIGTERM or Ctrl-C what is drawn is finished,\n"
-    "within --stop-seconds; a second one does not wait.";
+    "reads the folders of the last two anew, the keys, and the certificate with its key. On SIGTERM or\n"
+    "Ctrl-C what is drawn is finished, within --stop-seconds; a second one does not wait.";
 
 static const char *const examples[] = {
     "splam serve -m sd15",

@@ -1,5 +1,6 @@
 /* Requests, from their first byte to the last of the answer. */
 #include "http.h"
+#include <gnutls/gnutls.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,17 @@ static void set_deadline(sv_exchange *x, double seconds)
     pthread_mutex_unlock(&s->links_lock);
 }
 
+/* Before its handshake: what it shows its client for as long as it lasts. */
+static void give_certificate(sv_server *s, struct MHD_Connection *connection, sv_link *link)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (!info || !info->tls_session) return;
+    pthread_mutex_lock(&s->certificate_lock);
+    link->certificate = sv_certificate_hold(s->certificate);
+    pthread_mutex_unlock(&s->certificate_lock);
+    gnutls_credentials_set(info->tls_session, GNUTLS_CRD_CERTIFICATE, sv_certificate_credentials(link->certificate));
+}
+
 static void add_link(sv_server *s, struct MHD_Connection *connection, void **out)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -27,6 +39,7 @@ static void add_link(sv_server *s, struct MHD_Connection *connection, void **out
     if (!link) return;
     link->socket = info->connect_fd;
     link->deadline = sv_now() + s->settings.request_seconds;
+    if (s->settings.certificate) give_certificate(s, connection, link);
     pthread_mutex_lock(&s->links_lock);
     link->next = s->links;
     s->links = link;
@@ -41,6 +54,7 @@ static void remove_link(sv_server *s, sv_link *link)
         at = &(*at)->next;
     if (*at) *at = link->next;
     pthread_mutex_unlock(&s->links_lock);
+    sv_certificate_release(link->certificate);
     free(link);
 }
 

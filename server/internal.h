@@ -2,6 +2,7 @@
 #ifndef SERVER_INTERNAL_H
 #define SERVER_INTERNAL_H
 #include <pthread.h>
+#include "certificate.h"
 #include "guard.h"
 #include "http.h"
 #include "limits.h"
@@ -15,6 +16,7 @@ typedef struct sv_link sv_link;
 struct sv_link {
     int socket;
     double deadline; /* 0: none */
+    sv_certificate *certificate; /* a holder; NULL: it has no TLS */
     sv_link *next;
 };
 
@@ -23,7 +25,8 @@ struct sv_server {
     pthread_mutex_t keys_lock;
     sv_keys keys; /* guarded; of settings.key_file, without which none is asked for */
     sv_listener listener;
-    char *certificate, *certificate_key; /* what is in the files */
+    pthread_mutex_t certificate_lock;
+    sv_certificate *certificate; /* guarded, of connections that begin; NULL: clients speak no TLS */
     char url[300];
     sv_models_settings models_settings;
     sv_models *models;

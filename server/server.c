@@ -1,6 +1,7 @@
 /* The server's life: settings, model, socket, threads, and the end. */
 #include "server.h"
 #include <errno.h>
+#include <gnutls/abstract.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,35 +58,16 @@ static splam_status fail(char *error, splam_status status, const char *format, .
     return status;
 }
 
-/* All of a file as a text; NULL: not, and errno says why. */
-static char *read_text_file(const char *path)
-{
-    enum { MOST = 1 << 20 };
-    FILE *file = fopen(path, "re");
-    char *text = file ? malloc(MOST) : NULL;
-    size_t size = text ? fread(text, 1, MOST - 1, file) : 0;
-    bool failed = text && ferror(file);
-    if (text) text[size] = 0;
-    if (file) fclose(file);
-    if (!failed) return text;
-    free(text);
-    return NULL;
-}
-
 static splam_status read_certificate(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
-    const char *const paths[] = {o->certificate, o->certificate_key};
-    char **const texts[] = {&s->certificate, &s->certificate_key};
     if (!o->certificate && !o->certificate_key) return SPLAM_OK;
     if (!o->certificate || !o->certificate_key)
         return fail(error, SPLAM_ARGUMENT, "`tls_cert` and `tls_key` are given together");
-    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES ||
+        MHD_is_feature_supported(MHD_FEATURE_HTTPS_CERT_CALLBACK2) != MHD_YES)
         return fail(error, SPLAM_UNSUPPORTED, "the installed libmicrohttpd has no TLS");
-    for (int i = 0; i < 2; i++)
-        if (!(*texts[i] = read_text_file(paths[i])))
-            return fail(error, SPLAM_IO, "%s: cannot be read: %s", paths[i], strerror(errno));
-    return SPLAM_OK;
+    return sv_certificate_read(o->certificate, o->certificate_key, &s->certificate, error, SV_ERROR);
 }
 
 static splam_status read_settings(sv_server *s, char *error)
@@ -153,6 +135,25 @@ static bool reload_keys(sv_server *s)
     return read;
 }
 
+/* Connections that are open keep theirs. */
+static bool reload_certificate(sv_server *s)
+{
+    char error[SV_ERROR];
+    const sv_settings *o = &s->settings;
+    sv_certificate *next;
+    if (sv_certificate_read(o->certificate, o->certificate_key, &next, error, sizeof error)) {
+        sv_log(s, "the certificate stays as it was: %s", error);
+        return false;
+    }
+    pthread_mutex_lock(&s->certificate_lock);
+    sv_certificate *old = s->certificate;
+    s->certificate = next;
+    pthread_mutex_unlock(&s->certificate_lock);
+    sv_certificate_release(old);
+    sv_log(s, "the certificate was read anew");
+    return true;
+}
+
 static bool reload_lists(sv_server *s)
 {
     char error[SV_ERROR];
@@ -168,7 +169,8 @@ static bool reload_lists(sv_server *s)
 bool sv_server_reload(sv_server *s)
 {
     bool keys = !s->settings.key_file || reload_keys(s);
-    return reload_lists(s) && keys;
+    bool certificate = !s->settings.certificate || reload_certificate(s);
+    return reload_lists(s) && keys && certificate;
 }
 
 static void *tend(void *server)
@@ -194,11 +196,20 @@ static void *watch(void *server)
     return NULL;
 }
 
+/* libmicrohttpd wants a certificate for all connections, or who chooses one. Each gets its own when it begins (http.c),
+ * and one that got none, for want of memory, ends here. */
+static int refuse_handshake(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+                            gnutls_pcert_st **certificates, unsigned *count, gnutls_ocsp_data_st **ocsp,
+                            unsigned *ocsp_count, gnutls_privkey_t *key, unsigned *flags)
+{
+    (void)session, (void)info, (void)certificates, (void)count, (void)ocsp, (void)ocsp_count, (void)key, (void)flags;
+    return -1;
+}
+
 struct MHD_Daemon *sv_daemon_start(sv_server *s, unsigned flags)
 {
     enum { IDLE_SECONDS = 30 };
-    const struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, s->certificate},
-                                         {MHD_OPTION_HTTPS_MEM_KEY, 0, s->certificate_key},
+    const struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, (void *)refuse_handshake},
                                          {MHD_OPTION_END, 0, NULL}};
     if (s->certificate) flags |= MHD_USE_TLS;
     return MHD_start_daemon(
@@ -207,7 +218,7 @@ struct MHD_Daemon *sv_daemon_start(sv_server *s, unsigned flags)
         (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)SV_HEADER_BYTES,
         MHD_OPTION_NOTIFY_COMPLETED, sv_http_completed, s, MHD_OPTION_NOTIFY_CONNECTION, sv_http_connection, s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK, sv_http_unescape, NULL, MHD_OPTION_ARRAY,
-        s->certificate ? tls : tls + 2, MHD_OPTION_END);
+        s->certificate ? tls : tls + 1, MHD_OPTION_END);
 }
 
 static splam_status begin(sv_server *s, char *error)
@@ -216,8 +227,7 @@ static splam_status begin(sv_server *s, char *error)
         return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->listener.where, strerror(errno));
     s->daemon = sv_daemon_start(s, MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO);
     if (!s->daemon)
-        return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin%s", s->listener.where,
-                    s->certificate ? ": the certificate and its key have to be in PEM, and belong together" : "");
+        return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin", s->listener.where);
     s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
     s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;
     s->watches = s->runs && pthread_create(&s->watching, NULL, watch, s) == 0;
@@ -247,6 +257,7 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
     s->created = (int64_t)time(NULL);
     s->started = sv_now();
     pthread_mutex_init(&s->keys_lock, NULL);
+    pthread_mutex_init(&s->certificate_lock, NULL);
     pthread_mutex_init(&s->links_lock, NULL);
     splam_status status = start(s, error);
     if (status)
@@ -309,10 +320,9 @@ void sv_server_free(sv_server *s)
     sv_models_free(s->models);
     sv_runs_free(s->runs);
     sv_keys_free(&s->keys);
-    if (s->certificate_key) explicit_bzero(s->certificate_key, strlen(s->certificate_key));
-    free(s->certificate_key);
-    free(s->certificate);
+    sv_certificate_release(s->certificate);
     pthread_mutex_destroy(&s->keys_lock);
+    pthread_mutex_destroy(&s->certificate_lock);
     pthread_mutex_destroy(&s->links_lock);
     free(s);
 }

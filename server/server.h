@@ -52,9 +52,9 @@ const char *sv_server_address(const sv_server *server); /* "127.0.0.1:7860", wit
 const char *sv_server_url(const sv_server *server);     /* with "http://" or "https://"; of a socket of Unix the same */
 /* Tells systemd, as sd_notify(3): "READY=1". False: nobody wants to know, or it cannot be sent. */
 bool sv_notify(const char *state);
-/* Reads the keys, and the folders of adapters and learned tokens, anew: they hold for requests that begin afterwards.
- * What cannot be read or is malformed stays as it was, each for itself, and the log says which. False: something has.
- * One thread at a time. */
+/* Reads the keys, and the folders of adapters and learned tokens, anew: they hold for requests that begin afterwards;
+ * and the certificate with its key, for connections that begin afterwards. What cannot be read or is malformed stays as
+ * it was, each for itself, and the log says which. False: something has. One thread at a time. */
 bool sv_server_reload(sv_server *server);
 /* From here on nothing is accepted, and what waits is answered with 503; what is being drawn goes on. */
 void sv_server_close(sv_server *server);
