@@ -52,7 +52,9 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
 	test_towers test_preference test_eval_runs test_protocols test_server test_server_a1111 test_server_jobs \
 	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
-	test_server_sockets test_server_client replay_tensors replay_pictures replay_text replay_json replay_http
+	test_server_sockets test_server_client replay_tensors replay_pictures replay_text replay_json replay_http \
+	replay_configs replay_tokenizers replay_adapters replay_shards replay_captions replay_latents \
+	replay_checkpoints replay_subpaths replay_draws replay_words
 sanitize-readers: dependencies
 	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
@@ -73,7 +75,7 @@ tsan: dependencies
 # One of clang's fuzzers (Debian: clang), of those that fuzz/ has: make fuzz TARGET=http SECONDS=600
 TARGET ?= http
 SECONDS ?= 60
-fuzz:
+fuzz: all
 	@command -v clang >/dev/null || { echo "clang is not installed; on Debian 12 apt-get install clang" >&2; exit 1; }
 	@test -f fuzz/fuzz_$(TARGET).c || { echo "there is no fuzz/fuzz_$(TARGET).c" >&2; exit 1; }
 	@$(MAKE) --no-print-directory -f fuzz/Makefile TARGET=$(TARGET) SECONDS=$(SECONDS)

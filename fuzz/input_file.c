@@ -10,6 +10,7 @@ const char *fuzz_file(const uint8_t *data, size_t size)
     static int fd = -1;
     static char path[64];
     if (fd < 0) {
+        fuzz_quiet();
         fd = memfd_create("input", MFD_CLOEXEC);
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     }
