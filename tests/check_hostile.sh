@@ -41,6 +41,103 @@ fails() {
 } >.wrong 2>&1
 report "files and names do not speak to the terminal"
 
+# What stands where a file is expected: a pipe that nobody writes to, a folder, a device without end, links to nothing
+# and to themselves, a socket.
+put() { # KIND PATH
+    rm -rf "$2"
+    case $1 in
+    pipe) mkfifo "$2" ;;
+    folder) mkdir "$2" ;;
+    device) ln -s /dev/zero "$2" ;;
+    nowhere) ln -s nowhere "$2" ;;
+    loop) ln -s "$(basename "$2")" "$2" ;;
+    socket)
+        perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die' "$2" 2>/dev/null ||
+            mkfifo "$2"
+        ;;
+    esac
+}
+# no_file PATH COMMAND...: is refused, by name, whichever of them stands there, and of pipes alone where only=pipe
+no_file() {
+    local path=$1 kind
+    shift
+    for kind in ${only:-pipe folder device nowhere loop socket}; do
+        put "$kind" "$path"
+        fails "$(basename "$path")" "$@"
+    done
+    rm -rf "$path"
+}
+{
+    cp -r "$source/assets/teacher" model && chmod -R u+w model
+    draw=("$splam" generate -m model -p 'red apple' --steps 1 -t 1 --output picture.png)
+    "${draw[@]}" >out 2>&1 || cat out
+    cp picture.png kept.png
+    only="pipe device nowhere loop socket" # a folder is looked at
+    no_file file.safetensors "$splam" inspect file.safetensors
+    only=""
+    no_file file.safetensors "$splam" generate -m file.safetensors -p x --output picture.png
+    only="pipe socket"
+    for option in lora embedding noise prompts init-img vae; do
+        words=(--prompt x)
+        [ $option != prompts ] || words=()
+        no_file "a$option" "$splam" generate -m model "${words[@]}" "--$option" "a$option" --output picture.png
+    done
+    only="pipe"
+    for part in model_index.json scheduler/scheduler_config.json unet/config.json tokenizer/vocab.json \
+        tokenizer/merges.txt vae/diffusion_pytorch_model.safetensors; do
+        mv "model/$part" kept.part
+        no_file "model/$part" "${draw[@]}"
+        mv kept.part "model/$part"
+    done
+    only="pipe loop"
+    no_file draws "$splam" distill --teacher "$source/tests/golden/teacher-epsilon" --draws draws --output new
+    no_file index.json "$splam" distill --teacher model --data latents:. --output new
+    no_file shard.tar "$splam" data wds:shard.tar
+    no_file all.json "$splam" data coco:all.json,.
+    no_file stats.npz "$splam" score stats.npz stats.npz
+    no_file inputs "$splam" forward -m model --component unet --inputs inputs --outputs outputs
+    no_file places "$splam" distill --teacher "$source/tests/golden/teacher-epsilon" \
+        --draws "$source/tests/golden/distill-splam/draws.safetensors" --train-batch-size 3 --skip 100 \
+        --sub-paths places --output new
+    mkdir pictures && cp kept.png pictures/a.png && echo 'an apple' >pictures/a.txt
+    for file in b.png b.txt metadata.jsonl; do
+        put pipe pictures/$file
+        timeout -k 5 60 "$splam" data folder:pictures >out 2>&1 </dev/null
+        [ $? -le 2 ] || echo "a pipe $file among pictures: $(tail -n 2 out)"
+        rm pictures/$file
+    done
+    [ ! -e new ] && [ ! -e outputs ] || echo "something was written"
+} >.wrong 2>&1
+report "pipes, folders, devices, sockets and links that lead nowhere are no files"
+
+# A model that another one is renamed over while it draws goes on as it was opened; one that is written over in place
+# may draw anything, and ends by itself.
+{
+    drawn() {
+        exec "$splam" generate -m model -p 'red apple' --sampler ddim --steps 100 -t 1 --output "$1" \
+            >out 2>err </dev/null
+    }
+    unet=model/unet/diffusion_pytorch_model.safetensors
+    (drawn whole.png) || cat err
+    for way in rename write; do
+        cp $unet other && printf 'another one' | dd of=other bs=1 seek=100000 conv=notrunc status=none
+        (drawn $way.png) &
+        child=$!
+        for ((i = 0; i < 3000; i++)); do
+            grep -qF "$unet" /proc/$child/maps 2>/dev/null && break
+            kill -0 $child 2>/dev/null || break
+            sleep .01
+        done
+        if [ $way = rename ]; then mv other $unet; else cat other >$unet; fi
+        wait $child
+        got=$?
+        [ $got -le 1 ] || echo "$way: code $got: $(tail -n 2 err)"
+    done
+    cmp whole.png rename.png
+    rm -rf model ./*.png
+} >.wrong 2>&1
+report "a model that is replaced while it draws"
+
 cat >distill <<END
 #!/bin/bash
 exec "$splam" distill --teacher "$source/tests/golden/teacher-epsilon" \\

@@ -255,6 +255,7 @@ sp_status sp_remove_tree(const char *path)
         return errno == ENOENT ? SP_OK : fail_errno("cannot look at", path);
     if (!S_ISDIR(info.st_mode))
         return unlink(path) == 0 ? SP_OK : fail_errno("cannot remove", path);
+    if (rmdir(path) == 0) return SP_OK; /* one that is empty, also where no descriptor is left to look into it */
     char **names;
     size_t count;
     SP_TRY(sp_list_folder(path, &names, &count));

@@ -2,6 +2,7 @@
 #include "train/metrics.h"
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/text_file.h"
@@ -49,4 +50,10 @@ sp_status sp_metrics_write(FILE *file, json_t *object)
     sp_json_text_free(line);
     return written ? SP_OK
                    : sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
+}
+
+sp_status sp_metrics_force(FILE *file)
+{
+    if (fdatasync(fileno(file)) == 0 || errno == EINVAL) return SP_OK;
+    return sp_fail(SP_IO, "metrics.jsonl could not be written: %s", strerror(errno));
 }

@@ -333,6 +333,7 @@ static sp_status save(trainer *t)
 {
     if (!writes(t) || t->on_disk == t->state->step) return SP_OK;
     SP_TRY(sp_training_state_fetch(t->state));
+    SP_TRY(sp_metrics_force(t->metrics));
     SP_TRY(sp_checkpoint_save(t->settings->output, t->state, t->settings->settings,
                               t->settings->checkpoints_total_limit, t->callbacks));
     t->on_disk = t->state->step;
