@@ -60,8 +60,8 @@ sanitize-readers: dependencies
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
 	@tools/run-tests.sh build-sanitize $(READERS)
 
-# ThreadSanitizer. libgomp's barriers are not known to it, so there is one processor, for which teams of OpenMP have one
-# thread; all other threads are threads: the server's, those of sessions, of data sets and of MPI.
+# ThreadSanitizer. libgomp's barriers are not known to it, so teams of OpenMP have one thread, whatever is asked for;
+# all other threads are threads: the server's, those of sessions, of data sets and of MPI.
 RACING = test_base test_session test_server test_server_a1111 test_server_jobs test_server_batch test_server_watch \
 	test_server_refusals test_server_clients test_server_models test_server_sockets test_server_client test_generate \
 	test_cancel test_data test_shards test_training test_ranks
@@ -69,8 +69,7 @@ tsan: dependencies
 	@$(MAKE) --no-print-directory build-tsan/build.ninja BUILD=build-tsan \
 	    MESON_FLAGS="-Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1"
 	@ninja -C build-tsan --quiet $(addprefix tests/,$(RACING))
-	@TSAN_OPTIONS="history_size=4 $(TSAN_OPTIONS)" \
-	    taskset -c "$$(taskset -pc $$$$ | sed 's/^.*: //; s/[-,].*//')" tools/run-tests.sh build-tsan $(RACING)
+	@OMP_THREAD_LIMIT=1 TSAN_OPTIONS="history_size=4 $(TSAN_OPTIONS)" tools/run-tests.sh build-tsan $(RACING)
 
 # One of clang's fuzzers (Debian: clang), of those that fuzz/ has: make fuzz TARGET=http SECONDS=600
 TARGET ?= http

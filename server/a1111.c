@@ -191,13 +191,13 @@ static const sv_field img2img_fields[] = {
 };
 #undef FIELD
 
-/* Of fields that mean something to some samplers alone: those that are here, and the values that they have. TCD's eta
- * can be chosen. */
+/* Of fields that mean something to some samplers alone: those that are here, and the values that they have. The eta of
+ * DDIM and TCD can be chosen. */
 static const struct {
     const char *field, *sampler;
     double value;
 } fixed[] = {
-    {"eta", "ddim", 0}, {"eta", "euler-a", 1}, {"eta", "dpm++2m-sde", 1}, {"s_noise", "dpm++2m-sde", 1},
+    {"eta", "euler-a", 1}, {"eta", "dpm++2m-sde", 1}, {"s_noise", "dpm++2m-sde", 1},
 };
 
 /* ---- after all fields ---- */
@@ -223,7 +223,7 @@ static bool check_fixed(sv_reading *r)
             return sv_refuse(r, r->interface->refusal, fixed[i].field, "%s is supported as %g alone with %s",
                              fixed[i].field, fixed[i].value, sampler);
     }
-    if (strcmp(sampler, "tcd")) o->eta = (double)SPLAM_UNSET;
+    if (strcmp(sampler, "tcd") && strcmp(sampler, "ddim")) o->eta = (double)SPLAM_UNSET;
     return true;
 }
 

@@ -39,6 +39,8 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
     }
     const char *sampler = json_string_value(json_object_get(first, "sampler"));
     if (sampler) json_object_set_new(info, "sampler_name", json_string(splam_sampler_label(sampler)));
+    json_t *eta = sampler && strcmp(sampler, "ddim") == 0 ? json_object_get(first, "eta") : NULL;
+    json_object_set_new(info, "extra_generation_params", eta ? json_pack("{s:O}", "Eta DDIM", eta) : json_object());
     sv_model_hash(sv_models_facts(s->models, job->request->model), hash);
     json_object_set_new(info, "sd_model_hash", json_string(hash));
     json_object_set_new(info, "batch_size", json_integer((json_int_t)job->picture_count));

@@ -148,6 +148,9 @@ static void check_case(void **state, const char *name)
     X(image_euler, "sampler-image-euler")                                                          \
     X(image_euler_leading, "sampler-image-euler-leading")                                          \
     X(image_v, "sampler-image-v")                                                                  \
+    X(ddim_eta, "sampler-ddim-eta")                                                                \
+    X(ddim_eta_to_one, "sampler-ddim-eta-to-one")                                                  \
+    X(ddim_eta_zero_snr, "sampler-ddim-eta-zero-snr")                                              \
     X(tcd, "sampler-tcd")                                                                          \
     X(tcd_v, "sampler-tcd-v")                                                                      \
     X(euler_a, "sampler-euler-a")                                                                  \
@@ -406,7 +409,8 @@ static void test_exact_network(void **state)
         config.path.prediction = (sp_prediction)p;
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 4});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_LCM, .steps = 1});
-        check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10});
+        for (int n = 0; n < 4; n++)
+            check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DDIM, .steps = 10, .eta = n / 3.});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_DPMPP_2M, .steps = 20});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER, .steps = 10});
         check_exact(&config, (sp_sampler_options){.kind = SP_SAMPLER_EULER_A, .steps = 10});
@@ -439,8 +443,8 @@ static void test_exact_without_signal(void **state)
                 if (k == SP_SAMPLER_EULER_A && flow) continue;
                 if (k == SP_SAMPLER_DDIM && !flow && 1000 % steps) continue; /* misses its grid, as diffusers */
                 for (config.solver_order = 1; config.solver_order <= 3; config.solver_order++)
-                    check_exact(&config, (sp_sampler_options){
-                                             .kind = (sp_sampler_kind)k, .steps = steps});
+                    check_exact(&config, (sp_sampler_options){.kind = (sp_sampler_kind)k, .steps = steps,
+                                                              .eta = k == SP_SAMPLER_DDIM ? steps / 10. : 0});
             }
     }
     config.solver_order = 2;

@@ -240,14 +240,18 @@ static void test_stochastic_default(void **state)
     assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_DPMPP_2M_SDE);
     assert_ok(read_text("{\"algorithm_type\": \"dpmsolver++\"}", &config));
     assert_int_equal(sp_sampler_for(&config), SP_SAMPLER_DPMPP_2M);
-    for (int k = 0; k < SP_SAMPLER_COUNT; k++) { /* whoever says that it draws has noise in its rows */
-        sp_sampler sampler;
-        sp_sampler_options o = {.kind = (sp_sampler_kind)k, .steps = 3, .eta = 0.3};
-        assert_ok(sp_sampler_create(&config, &o, &sampler));
-        assert_int_equal(sp_sampler_draws(&o), sampler.step[0].next.fresh != 0);
-        assert_true(sampler.step[sampler.count - 1].next.fresh == 0);
-        sp_sampler_free(&sampler);
-    }
+    for (int k = 0; k < SP_SAMPLER_COUNT; k++) /* who has noise in its rows, and with an eta alone */
+        for (int drawn = 0; drawn < 2; drawn++) {
+            sp_sampler sampler;
+            sp_sampler_options o = {.kind = (sp_sampler_kind)k, .steps = 3, .eta = drawn ? 0.3 : 0};
+            bool draws = k == SP_SAMPLER_LCM || k == SP_SAMPLER_EULER_A || k == SP_SAMPLER_DPMPP_2M_SDE ||
+                         (drawn && (k == SP_SAMPLER_TCD || k == SP_SAMPLER_DDIM));
+            assert_ok(sp_sampler_create(&config, &o, &sampler));
+            assert_int_equal(draws, sampler.step[0].next.fresh != 0);
+            assert_true(sampler.step[sampler.count - 1].next.fresh == 0);
+            assert_int_equal(sp_sampler_has_eta(o.kind), k == SP_SAMPLER_TCD || k == SP_SAMPLER_DDIM);
+            sp_sampler_free(&sampler);
+        }
 }
 
 /* Where nobody names a sampler the class that the file names does, and one that is none of them is refused. */

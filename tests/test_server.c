@@ -67,6 +67,33 @@ static void sdapi_pictures_are_those_of_generate(void **state)
     sv_server_free(server);
 }
 
+/* Whoever says nothing of eta gets what A1111 has: DDIM draws nothing anew. */
+static void ddim_draws_as_much_as_eta_says(void **state)
+{
+    static const char *const etas[] = {", \"eta\": 1.0", ", \"eta\": 0", ", \"eta\": null", ""};
+    sv_server *server = start(state);
+    for (int i = 0; i < 4; i++) {
+        char body[256];
+        size_t size;
+        splam_generate_options o = options_for(state, "teacher");
+        snprintf(body, sizeof body,
+                 "{\"prompt\": \"red apple\", \"seed\": 7, \"steps\": 4, \"sampler_name\": \"DDIM\"%s}", etas[i]);
+        json_t *json = expect_json(post(server, "/sdapi/v1/txt2img", body), 200),
+               *info = json_loads(text_at(json, "info"), 0, NULL);
+        const char *text = json_string_value(json_array_get(json_object_get(info, "infotexts"), 0));
+        o.sampler = "ddim", o.steps = 4, o.seed = 7, o.prompt_syntax = SPLAM_PROMPT_WEIGHTED;
+        if (i == 0) o.eta = 1;
+        char *file = drawn_file(state, o, "one.png", &size);
+        expect_file(json_array_get(json_object_get(json, "images"), 0), file, size);
+        assert_int_equal(strstr(text, ", Eta DDIM: 1,") != NULL, i == 0);
+        assert_int_equal(json_object_size(json_object_get(info, "extra_generation_params")), i == 0);
+        sp_free(file);
+        json_decref(info);
+        json_decref(json);
+    }
+    sv_server_free(server);
+}
+
 static void pictures_from_pictures(void **state)
 {
     sv_server *server = start(state);
@@ -265,6 +292,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(openai_pictures_are_those_of_generate),
         cmocka_unit_test(sdapi_pictures_are_those_of_generate),
+        cmocka_unit_test(ddim_draws_as_much_as_eta_says),
         cmocka_unit_test(pictures_from_pictures),
         cmocka_unit_test(texts_of_pictures),
         cmocka_unit_test(samplers_have_names),

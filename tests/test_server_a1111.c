@@ -118,7 +118,7 @@ static void samplers_have_their_own_numbers(void **state)
         const char *sampler, *field, *value;
         bool taken;
     } cases[] = {
-        {"DDIM", "eta", "0", true},          {"DDIM", "eta", "1", false},          {"Euler a", "eta", "1", true},
+        {"DDIM", "eta", "0", true},          {"DDIM", "eta", "1", true},           {"Euler a", "eta", "1", true},
         {"Euler a", "eta", "0.5", false},    {"Euler", "eta", "0.5", true},        {"TCD", "eta", "0.5", true},
         {"Euler", "s_noise", "0", true},     {"DPM++ 2M SDE", "s_noise", "1", true},
         {"DPM++ 2M SDE", "s_noise", "0", false},

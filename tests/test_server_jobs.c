@@ -88,10 +88,10 @@ static void failures_and_warnings_are_told(void **state)
 {
     sv_server *server = start(state);
     char path[64];
-    json_decref(submit(server, "{\"prompt\": \"red apple\", \"eta\": 0.5, \"sampler\": \"ddim\"}", path));
+    json_decref(submit(server, "{\"prompt\": \"red apple\", \"eta\": 0.5, \"sampler\": \"heun\"}", path));
     json_t *json = wait_for_end(server, path);
     assert_string_equal(text_at(json, "state"), "failed");
-    assert_string_equal(text_at(json, "error"), "eta is for the sampler tcd, and this is ddim");
+    assert_string_equal(text_at(json, "error"), "eta is for the samplers ddim and tcd, and this is heun");
     json_decref(json);
     expect_refusal(post(server, "/sdapi/v1/txt2img", "{\"sampler_name\": \"DDIM\", \"scheduler\": \"karras\"}"), 422,
                    "sigmas");

@@ -112,7 +112,8 @@ static void every_objective_trains_where_there_is_no_signal(void **state)
         assert_ok(sp_scheduler_config_load(path, &config));
         assert_int_equal(config.path.kind, SP_PATH_ZERO_SNR);
         sp_sampler sampler;
-        sp_sampler_options how = {.kind = sp_sampler_for(&config), .eta = sp_default_eta};
+        sp_sampler_options how = {.kind = sp_sampler_for(&config)};
+        how.eta = sp_sampler_eta_for(how.kind);
         how.steps = sp_sampler_steps_for(&config, how.kind);
         assert_ok(sp_sampler_create(&config, &how, &sampler));
         assert_true(sampler.step[0].timestep == 999);

@@ -102,7 +102,7 @@ typedef struct {
     int64_t steps; /* each an evaluation of the network, with heun two [a student's own, else lcm and tcd 4, ddim 50,
                       euler and euler-a 30, the others 20] */
     bool show_timesteps;   /* one message says sampler, spacing and the timesteps that the network is told */
-    double eta;            /* tcd: 0, no noise between steps, to 1 [0.3] */
+    double eta;            /* tcd and ddim: 0, no noise between steps, to 1 [tcd 0.3, ddim 0] */
     double guidance;       /* CFG scale, 0 and more; told to a UNet with cond_proj [1 for a student, or the middle of
                               its guidance range; else 7.5] */
     bool old_grid;         /* lcm: the older timesteps, 999, 759, 519, 279 for four steps */

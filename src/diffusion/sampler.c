@@ -124,12 +124,14 @@ int sp_sampler_steps_for(const sp_scheduler_config *config, sp_sampler_kind kind
                                                                          : kinds[kind].steps;
 }
 
-bool sp_sampler_draws(const sp_sampler_options *options)
+bool sp_sampler_has_eta(sp_sampler_kind kind)
 {
-    bool draws = options->kind == SP_SAMPLER_LCM || options->kind == SP_SAMPLER_EULER_A ||
-                 options->kind == SP_SAMPLER_DPMPP_2M_SDE ||
-                 (options->kind == SP_SAMPLER_TCD && options->eta > 0);
-    return draws && options->steps > 1;
+    return kind == SP_SAMPLER_TCD || kind == SP_SAMPLER_DDIM;
+}
+
+double sp_sampler_eta_for(sp_sampler_kind kind)
+{
+    return kind == SP_SAMPLER_TCD ? 0.3 : 0;
 }
 
 /* ---- what is asked for ---- */

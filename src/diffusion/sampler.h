@@ -4,7 +4,8 @@
  *
  *   lcm          consistency model: clean estimate with boundary, then fresh noise
  *                (Song et al. 2023, Luo et al. 2023)
- *   ddim         eta = 0 (Song et al. 2021)
+ *   ddim         to alpha' x0 + sqrt(sigma'^2 - s^2) noise and s of fresh noise, where
+ *                s = eta (sigma'/sigma) sqrt(sigma^2 - (alpha/alpha')^2 sigma'^2), with eta 1 DDPM's (Song et al. 2021)
  *   dpm++2m      DPM-Solver++, multistep; of order 2, midpoint, where the scheduler's file says nothing
  *                (Lu et al. 2022)
  *   dpm++2m-sde  the same for the stochastic equation, with fresh noise in every step
@@ -24,7 +25,10 @@
 
 const char *sp_sampler_name(sp_sampler_kind kind);
 const char *sp_sampler_label(sp_sampler_kind kind); /* what A1111's web interface calls it */
-static const double sp_default_eta = 0.3; /* of tcd, as in diffusers */
+/* Whether it draws more or less, by an eta, and which one it has where nobody says: as in diffusers .3 of tcd, 0 of
+ * ddim. */
+bool sp_sampler_has_eta(sp_sampler_kind kind);
+double sp_sampler_eta_for(sp_sampler_kind kind);
 /* SP_ARGUMENT, listing the names there are. */
 sp_status sp_sampler_kind_of(const char *name, sp_sampler_kind *out);
 /* "normal", "karras", "exponential"; SP_ARGUMENT for another name. */
@@ -71,7 +75,7 @@ typedef struct {
     int steps;
     sp_sigmas sigmas;   /* OWN: as the scheduler's file says */
     sp_timestep_spacing spacing; /* likewise */
-    double eta;         /* tcd, 0..1: 0 adds no noise, 1 goes down to timestep 0 and draws anew */
+    double eta;         /* 0..1: 0 adds no noise; 1, with tcd, goes down to timestep 0 and draws anew */
     double strength; /* 0: from noise alone. In (0,1]: from a picture, as diffusers' image-to-image pipelines: the last
                         floor(steps * strength) of the steps (of a flow what is left out is floored); lcm takes all of
                         them from the first floor(M * strength) timesteps of its M */
@@ -83,8 +87,6 @@ sp_sigmas sp_sampler_sigmas(const sp_scheduler_config *config, const sp_sampler_
 /* Likewise the spacing, which is the sampler's own where neither says; OWN with a sampler that has timesteps of its
  * own, and of a flow. */
 sp_timestep_spacing sp_sampler_spacing(const sp_scheduler_config *config, const sp_sampler_options *options);
-/* Whether it adds fresh noise between steps. */
-bool sp_sampler_draws(const sp_sampler_options *options);
 /* Before a run: SP_UNSUPPORTED naming a key of the scheduler's file that the sampler would heed and
  * that is not done here, SP_ARGUMENT for sigmas or a spacing with a sampler that has none; one warning for each key
  * that the sampler passes over. */

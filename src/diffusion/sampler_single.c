@@ -32,10 +32,21 @@ static sp_pair ddim_end(const sp_sampler_grid *grid, int i)
     return sp_path_at(path, next);
 }
 
+/* eta = 1: the spread of the latent at `to` where the one at `from` and the clean one are known. */
+static double ddim_fresh(const sp_sampler_grid *grid, sp_pair from, sp_pair to)
+{
+    double down = from.alpha / to.alpha * to.sigma, rest = from.sigma * from.sigma - down * down;
+    return rest > 0 ? grid->options->eta * to.sigma / from.sigma * sqrt(rest) : 0;
+}
+
 int sp_ddim_rows(const sp_sampler_grid *grid, int i, sp_sampler_step *row)
 {
-    sp_estimates e = sp_sampler_estimates(grid, grid->point[i].at);
-    set_step(&e, ddim_end(grid, i), row);
+    sp_pair from = grid->point[i].at, to = ddim_end(grid, i);
+    double fresh = ddim_fresh(grid, from, to);
+    sp_estimates e = sp_sampler_estimates(grid, from);
+    if (fresh > 0) to.sigma = sqrt(to.sigma * to.sigma - fresh * fresh);
+    set_step(&e, to, row);
+    row->next.fresh = fresh;
     return 1;
 }
 

@@ -100,8 +100,9 @@ static sp_status measure_all(const sp_student_error *e, sp_model_errors *errors,
         sum += curve[i];
     out->mean = sum / SP_TRAJECTORY_STEPS;
     for (int i = 0; i < SP_STUDENT_ERROR_COUNTS; i++) {
+        const sp_sampler_kind kind = sp_sampler_for(e->scheduler);
         const sp_sampler_options sampler = {
-            .kind = sp_sampler_for(e->scheduler), .steps = sp_student_error_steps[i], .eta = sp_default_eta};
+            .kind = kind, .steps = sp_student_error_steps[i], .eta = sp_sampler_eta_for(kind)};
         out->at[i] = NAN;
         if (e->scheduler->student != SP_STUDENT_DDIM && sampler.steps > e->options->objective.ddim_timesteps) continue;
         SP_TRY(sp_model_errors_of_sampler(errors, NULL, &sampler, callbacks, &out->at[i]));

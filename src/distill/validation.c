@@ -132,9 +132,9 @@ static sp_status draw_student(validation *v, const sp_distill_options *o,
     v->rows = SP_VALIDATION_ROWS;
     for (int row = 0; row < v->rows && !status; row++) {
         if (row % 3 == 0) status = set_student(v, o, student, weights[row / 3], &merged);
-        const sp_sampler_options sampler = {.kind = sp_sampler_for(scheduler),
-                                            .steps = steps_of_row(scheduler, row),
-                                            .eta = sp_default_eta};
+        const sp_sampler_kind kind = sp_sampler_for(scheduler);
+        const sp_sampler_options sampler = {
+            .kind = kind, .steps = steps_of_row(scheduler, row), .eta = sp_sampler_eta_for(kind)};
         snprintf(text[row], sizeof text[row], "%s, %d step%s", row / 3 ? "average" : "online", sampler.steps,
                  sampler.steps > 1 ? "s" : "");
         labels[row] = text[row];

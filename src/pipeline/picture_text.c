@@ -156,6 +156,12 @@ static const char *emphasis(const sp_picture_facts *f, const char *prompt, const
     return f->syntax == SP_PROMPT_WEIGHTED ? "No norm" : "None";
 }
 
+/* An eta that A1111 writes down: other than 0. */
+static bool is_ddim_drawing(const sp_picture_facts *f)
+{
+    return f->sampler == SP_SAMPLER_DDIM && f->eta > 0;
+}
+
 static char *write_parameters(const sp_picture_facts *f, const char *prompt, const char *negative,
                               const char *hash)
 {
@@ -178,6 +184,7 @@ static char *write_parameters(const sp_picture_facts *f, const char *prompt, con
     if (f->model->loras) append_entry(&s, "Merged LoRA", f->model->loras);
     if (f->strength > 0)
         sp_string_append_format(&s, ", Denoising strength: %s", sp_number_text(f->strength, number));
+    if (is_ddim_drawing(f)) sp_string_append_format(&s, ", Eta DDIM: %s", sp_number_text(f->eta, number));
     if (f->clip_skip)
         sp_string_append_format(&s, ", Clip skip: %d", f->clip_skip + 1); /* they count from 1 */
     if (f->learned) append_entry(&s, "TI hashes", f->learned);
@@ -231,7 +238,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (f->spacing) bad |= json_object_set_new(o, "spacing", json_string(sp_spacing_name(f->spacing)));
     bad |= json_object_set_new(o, "steps", json_integer(f->steps));
     bad |= json_object_set_new(o, "timesteps", timestep_list(f->table));
-    if (f->sampler == SP_SAMPLER_TCD) bad |= json_object_set_new(o, "eta", json_real(f->eta));
+    if (f->sampler == SP_SAMPLER_TCD || is_ddim_drawing(f)) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
     if (f->strength > 0) {
         bad |= json_object_set_new(o, "init_image", json_string(f->init_image));

@@ -41,7 +41,7 @@ typedef struct {
     sp_timestep_spacing spacing; /* sp_sampler_spacing */
     int steps;
     const sp_sampler *table; /* for its timesteps */
-    double eta; /* of tcd */
+    double eta; /* see sp_sampler_has_eta */
     double guidance;
     bool has_seed; /* false: the noise was given */
     uint64_t seed;

@@ -21,10 +21,10 @@ static sp_status choose_sampler(const splam_generate_options *o, const sp_schedu
     g->sampler.steps =
         o->steps == SPLAM_UNSET ? sp_sampler_steps_for(scheduler, g->sampler.kind) : (int)o->steps;
     g->sampler.old_grid = o->old_grid;
-    if (splam_is_given(o->eta) && g->sampler.kind != SP_SAMPLER_TCD)
-        return sp_fail(SP_ARGUMENT, "`eta` is for the sampler tcd, and this is %s",
+    if (splam_is_given(o->eta) && !sp_sampler_has_eta(g->sampler.kind))
+        return sp_fail(SP_ARGUMENT, "`eta` is for the samplers ddim and tcd, and this is %s",
                        sp_sampler_name(g->sampler.kind));
-    g->sampler.eta = splam_is_given(o->eta) ? o->eta : sp_default_eta;
+    g->sampler.eta = splam_is_given(o->eta) ? o->eta : sp_sampler_eta_for(g->sampler.kind);
     bool strength = splam_is_given(o->strength);
     if (strength && !starts)
         return sp_fail(SP_ARGUMENT, "a `strength` is given, and no picture to start from");

@@ -340,8 +340,9 @@ static sp_status teacher_row(evaluation_run *r)
 static sp_status choose_sampler(const evaluation_run *r, const sp_scheduler_config *scheduler,
                                 sp_sampler_options *out)
 {
-    *out = (sp_sampler_options){.eta = sp_default_eta};
+    *out = (sp_sampler_options){0};
     SP_TRY(sp_sampler_choose(scheduler, r->o->sampler, &out->kind));
+    out->eta = sp_sampler_eta_for(out->kind);
     return sp_sampler_check(scheduler, out);
 }
 

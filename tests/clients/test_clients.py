@@ -66,6 +66,19 @@ def test_webuiapi_txt2img(c):
     check(r.image.tobytes() == own.tobytes(), "another picture than the command line's")
 
 
+def test_webuiapi_ddim(c):
+    # The client sends eta 1, which is DDIM's own in A1111 as it is here.
+    def asked(**more):
+        return c.a1111.txt2img(prompt="red apple", seed=7, width=64, height=64, steps=4, sampler_name="DDIM",
+                               cfg_scale=4, **more)
+    for eta, r in (("1", asked()), ("0", asked(eta=0)), ("0.5", asked(eta=.5))):
+        own = c.generate("-p", "red apple", "--seed", "7", "--guidance", "4", "-W", "64", "-H", "64", "--steps", "4",
+                         "--sampler", "ddim", "--eta", eta, "--prompt-syntax", "weighted")
+        check(r.image.tobytes() == own.tobytes(), f"eta {eta}: another picture than the command line's")
+        check(r.info["extra_generation_params"] == ({} if eta == "0" else {"Eta DDIM": float(eta)}), r.info)
+        check(("Eta DDIM" in r.info["infotexts"][0]) == (eta != "0"), r.info)
+
+
 def test_webuiapi_batches(c):
     r = c.a1111.txt2img(prompt="red apple", batch_size=2, n_iter=2, width=64, height=64, seed=3)
     check(len(r.images) == 4 and r.info["all_seeds"] == [3, 4, 5, 6], r.info)

@@ -8,7 +8,7 @@ from diffusers import (DDIMScheduler, DPMSolverMultistepScheduler, EulerAncestra
                        EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler,
                        FlowMatchLCMScheduler, HeunDiscreteScheduler, LCMScheduler, StableDiffusion3Img2ImgPipeline,
                        StableDiffusionImg2ImgPipeline, TCDScheduler, UNet2DConditionModel, UniPCMultistepScheduler)
-from diffusers.schedulers import (scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete,
+from diffusers.schedulers import (scheduling_ddim, scheduling_dpmsolver_multistep, scheduling_euler_ancestral_discrete,
                                   scheduling_flow_match_lcm, scheduling_lcm, scheduling_tcd)
 
 import distill
@@ -19,7 +19,7 @@ KINDS = {"lcm": LCMScheduler, "ddim": DDIMScheduler, "dpm++2m": DPMSolverMultist
          "euler-a": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler, "tcd": TCDScheduler}
 DRAWING = ("lcm", "tcd", "euler-a", "dpm++2m-sde")  # add noise after each step but the last
 DRAWING_MODULES = (scheduling_lcm, scheduling_tcd, scheduling_euler_ancestral_discrete, scheduling_dpmsolver_multistep,
-                   scheduling_flow_match_lcm)
+                   scheduling_flow_match_lcm, scheduling_ddim)
 FLOW_KINDS = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler,
               "lcm": FlowMatchLCMScheduler}
 
@@ -75,6 +75,15 @@ TCD_CASES = {
     "sampler-tcd": ("tcd", SD1, [(1, 1.0, None, 0.3), (4, 1.0, None, 0.3), (8, 1.0, None, 0.7), (4, 1.0, None, 0.0),
                                  (3, 7.5, None, 1.0), (5, 1.0, 0.6, 0.3)]),
     "sampler-tcd-v": ("tcd", SD2, [(4, 1.0, None, 0.3)]),
+}
+
+# DDIM with fresh noise in every step, the last one included where that does not end at alpha 1. folder: as TCD_CASES
+ETA_CASES = {
+    "sampler-ddim-eta": ("ddim", SD1, [(4, 1.0, None, 1.0), (1, 1.0, None, 1.0), (10, 2.0, None, 0.5),
+                                       (10, 1.0, 0.6, 1.0)]),
+    "sampler-ddim-eta-to-one": ("ddim", {**SD1, "set_alpha_to_one": True, "steps_offset": 0}, [(5, 1.0, None, 1.0)]),
+    "sampler-ddim-eta-zero-snr": ("ddim", {**SD2, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+                                  [(4, 1.0, None, 1.0)]),
 }
 
 KARRAS, EXPONENTIAL = {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}
@@ -253,7 +262,7 @@ def draw(shape, generator):
 def sample(unet, scheduler, timesteps, noise, context, uncond, guidance, image, eta):
     """The loop of StableDiffusionPipeline; noise[1:] are what schedulers of DRAWING add after each step but the last,
     which has the factor 0 where it ends without noise.
-    image: clean latents to start from, or None. eta: TCDScheduler's, or None."""
+    image: clean latents to start from, or None. eta: TCDScheduler's or DDIMScheduler's, or None."""
     fresh = iter(noise[1:])
     for module in DRAWING_MODULES:
         module.randn_tensor = lambda *args, **kwargs: next(fresh, torch.zeros_like(noise[0]))
@@ -287,7 +296,7 @@ def write_case(name, seed, kind, config, runs, unets, size=(8, 8), seeded=False)
         g = generator(seed + i)
         context, uncond = random_tensor(g, 2, 7, 24), random_tensor(g, 1, 7, 24)
         torch_generators = generators(2) if seeded else None
-        draws = steps + (config.get("final_sigmas_type") == "sigma_min") if kind in DRAWING else 1
+        draws = steps + (config.get("final_sigmas_type") == "sigma_min") if kind in DRAWING else steps + 1 if eta else 1
         noise = [draw((2, 4, *size), torch_generators) if seeded else random_tensor(g, 2, 4, *size)
                  for _ in range(draws)]
         image = random_tensor(g, 2, 4, *size) if strength else None
@@ -321,6 +330,8 @@ def main():
         write_case(name, 600 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(TCD_CASES.items()):
         write_case(name, 1000 + 10 * i, kind, config, runs, unets)
+    for i, (name, (kind, config, runs)) in enumerate(ETA_CASES.items()):
+        write_case(name, 1100 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(MORE_CASES.items()):
         write_case(name, 2000 + 10 * i, kind, config, runs, unets)
     for i, (name, (kind, config, runs)) in enumerate(SEED_CASES.items()):
