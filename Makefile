@@ -68,8 +68,9 @@ RACING = test_base test_session test_server test_server_a1111 test_server_jobs t
 tsan: dependencies
 	@$(MAKE) --no-print-directory build-tsan/build.ninja BUILD=build-tsan \
 	    MESON_FLAGS="-Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1"
-	@ninja -C build-tsan --quiet $(addprefix tests/,$(RACING))
-	@OMP_THREAD_LIMIT=1 TSAN_OPTIONS="history_size=4 $(TSAN_OPTIONS)" tools/run-tests.sh build-tsan $(RACING)
+	@ninja -C build-tsan --quiet cli/splam $(addprefix tests/,$(RACING))
+	@OMP_THREAD_LIMIT=1 TSAN_OPTIONS="history_size=4 suppressions=$(CURDIR)/tests/tsan.suppressions $(TSAN_OPTIONS)" \
+	    tools/run-tests.sh build-tsan $(RACING)
 
 # One of clang's fuzzers (Debian: clang), of those that fuzz/ has: make fuzz TARGET=http SECONDS=600
 TARGET ?= http
