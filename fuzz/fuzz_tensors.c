@@ -1,5 +1,5 @@
-/* Files of tensors: safetensors, PyTorch's zip and its older form, npz, npy, and pickles alone. The input is a file's
- * bytes; every tensor that is found is read to its last byte. */
+/* Files of tensors: safetensors, GGUF, PyTorch's zip and its older form, npz, npy, and pickles alone. The input is a
+ * file's bytes; every tensor that is found is read to its last byte. */
 #include "formats/npz.h"
 #include "formats/pickle.h"
 #include "formats/tensor_file.h"
@@ -13,13 +13,24 @@ static unsigned sum_of(const sp_tensor *tensor)
     return sum;
 }
 
+/* Blocks of few bits as numbers and as Q8_0. */
+static void decode(const sp_tensor *tensor)
+{
+    sp_tensor out;
+    if (!sp_dtype_is_quantised(tensor->dtype)) return;
+    for (int i = 0; i < 2; i++)
+        if (sp_tensor_convert(tensor, i ? SP_Q8_0 : SP_F32, &out) == SP_OK) sp_tensor_free(&out);
+}
+
 static void read_tensors(const char *path)
 {
     sp_tensor_file *file;
     volatile unsigned sum = 0;
     if (sp_tensor_file_open(path, &file) != SP_OK) return;
-    for (size_t i = 0; i < sp_tensor_file_count(file); i++)
+    for (size_t i = 0; i < sp_tensor_file_count(file); i++) {
         sum += sum_of(sp_tensor_file_at(file, i));
+        decode(sp_tensor_file_at(file, i));
+    }
     sp_tensor_file_close(file);
 }
 

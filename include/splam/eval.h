@@ -48,6 +48,7 @@ typedef struct {
                                 transform, count, metrics and clip_prefix, and how captions are chosen [none] */
     const char *t5_absent; /* of all models, see splam_generate_options [what a student's splam.json says, or "256"] */
     const char *t5; /* see splam_generate_options [none] */
+    const char *weights; /* of all models, see splam_generate_options ["stored"] */
 } splam_eval_options;
 SPLAM_DEFAULTS(eval)
 
@@ -151,6 +152,7 @@ typedef struct {
                                   worked out by one; 0: times are measured */
     bool tune;                 /* instead: the fastest form of each convolution measured, as the table that is
                                   compiled in, src/backend/cpu/convolution_table/ */
+    const char *weights;       /* of the model, see splam_generate_options; not in training steps ["stored"] */
 } splam_bench_options;
 SPLAM_DEFAULTS(bench)
 

@@ -159,6 +159,9 @@ typedef struct {
     const char *t5; /* Stable Diffusion 3's third text encoder, T5-XXL: a model's folder with text_encoder_3 and
                        tokenizer_3, such a folder, or a file of weights, with tokenizer.json beside it or in a
                        tokenizer_3 beside it or of the model; in place of t5_absent [none: zeros stand for it] */
+    const char *weights; /* how weights are held in memory: "stored", in the type of the file, or "q8": those of linear
+                            layers and 1x1 convolutions in blocks of 32 numbers of 8 bits with a scale (Q8_0,
+                            docs/formats.md), half of what 16 bits take; the rest as stored ["stored"] */
 } splam_generate_options;
 SPLAM_DEFAULTS(generate)
 

@@ -31,6 +31,7 @@ typedef struct {
     const char *device; /* to compute with, "cpu" [cpu] */
     const char *t5_absent; /* see splam_generate_options [what a student's splam.json says, or "256"] */
     const char *t5; /* see splam_generate_options [none] */
+    const char *weights; /* see splam_generate_options ["stored"] */
 } splam_model_options;
 SPLAM_DEFAULTS(model)
 
@@ -80,7 +81,8 @@ SPLAM_API splam_status splam_session_create(const splam_model *model, const spla
 SPLAM_API void splam_session_destroy(splam_session *session); /* NULL is legal */
 
 /* Draws as splam_generate does, with the same bits. options: without those of the model (model, unet, prediction_type,
- * vae, loras, embeddings, t5_absent, t5, precision, device), which are SPLAM_ARGUMENT here. *pictures receives the
+ * vae, loras, embeddings, t5_absent, t5, weights, precision,
+ * device), which are SPLAM_ARGUMENT here. *pictures receives the
  * pixels (splam_pictures_free); NULL: files alone. SPLAM_CANCELLED keeps those that are drawn; on other failures there
  * are none. The session can be used again after every failure. */
 SPLAM_API splam_status splam_session_generate(splam_session *session, const splam_generate_options *options,

@@ -58,6 +58,7 @@ static sp_status check_for_session(const splam_generate_options *o)
                         : o->embedding_count ? "embeddings"
                         : o->t5_absent       ? "t5_absent"
                         : o->t5              ? "t5"
+                        : o->weights         ? "weights"
                         : o->precision       ? "precision"
                         : o->device          ? "device"
                                              : NULL;

@@ -102,6 +102,8 @@ static sp_status time_parts(const splam_bench_options *o, sp_device *device, boo
     sp_work_model model;
     SP_TRY(sp_work_model_open(o->model, NULL, device, &model));
     sp_status status = sp_work_model_resize(&model, o->width, o->height);
+    bool quantised = !train && o->weights && strcmp(o->weights, "q8") == 0;
+    if (!status && quantised) status = sp_work_model_quantise(&model);
     for (int i = 0; i < sp_model_part_count && !status; i++)
         if (sp_model_parts[i].train == train && sp_bench_wants(o, sp_model_parts[i].name) &&
             !sp_model_part_is_other(&model, &sp_model_parts[i]))
@@ -176,6 +178,7 @@ static sp_status time_generate(const splam_bench_options *o, const sp_callbacks 
     g.options.guidance = 1;
     g.options.width = o->width;
     g.options.height = o->height;
+    g.options.weights = o->weights;
     g.options.precision = o->precision;
     g.options.device = o->device;
     g.options.output = path;

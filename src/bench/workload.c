@@ -101,6 +101,14 @@ sp_status sp_work_model_resize(sp_work_model *model, int64_t width, int64_t heig
     return resize("height", height, factor, &model->height);
 }
 
+sp_status sp_work_model_quantise(sp_work_model *model)
+{
+    sp_component *const components[] = {model->unet, model->transformer, model->vae, model->text, model->text_2};
+    for (size_t i = 0; i < sizeof components / sizeof *components; i++)
+        if (components[i]) SP_TRY(sp_component_quantise(components[i]));
+    return SP_OK;
+}
+
 void sp_work_model_close(sp_work_model *model)
 {
     sp_component_close(model->unet);

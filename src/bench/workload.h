@@ -20,6 +20,8 @@ sp_status sp_work_model_open(const char *folder, const char *prediction, sp_devi
 /* Pictures of that size instead, in pixels; SPLAM_UNSET leaves a side as it is. SP_ARGUMENT if the latent's pixels do
  * not divide it. */
 sp_status sp_work_model_resize(sp_work_model *model, int64_t width, int64_t height);
+/* sp_component_quantise of each component. */
+sp_status sp_work_model_quantise(sp_work_model *model);
 void sp_work_model_close(sp_work_model *model); /* zeroed is legal */
 
 typedef enum {

@@ -13,6 +13,7 @@
 #include "checkpoints/rename.h"
 #include "checkpoints/scaled_weights.h"
 #include "checkpoints/vae_file.h"
+#include "models/quantise.h"
 
 enum { MAX_NETWORKS = 2 };
 static const struct {
@@ -209,7 +210,7 @@ static sp_status check_parameters(const sp_component *component, const sp_graph 
             return sp_fail(SP_SHAPE,
                            "%s: tensor \"%s\" has the shape %s, and the config asks for %s", path,
                            value->name, sp_shape_text(tensor->shape), sp_shape_text(value->shape));
-        if (!sp_dtype_is_float(tensor->dtype))
+        if (!sp_dtype_is_float(tensor->dtype) && !sp_dtype_is_quantised(tensor->dtype))
             return sp_fail(SP_FORMAT,
                            "%s: tensor \"%s\" has the type %s, and weights must be of a float type",
                            path, value->name, sp_dtype_name(tensor->dtype));
@@ -237,6 +238,16 @@ static sp_status check_weights(const sp_component *component)
                     sp_tensor_file_path(component->file), unused, unused == 1 ? "" : "s",
                     unused == 1 ? "is" : "are", first);
     sp_dictionary_destroy(used);
+    if (!status) status = sp_quantise_weights(graph, component->weights, false);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+sp_status sp_component_quantise(sp_component *component)
+{
+    sp_graph *graph;
+    SP_TRY(sp_component_graph(&component->config, &graph));
+    sp_status status = sp_quantise_weights(graph, component->weights, true);
     sp_graph_destroy(graph);
     return status;
 }
@@ -368,8 +379,7 @@ uint64_t sp_component_hash(const sp_component *component)
 {
     uint64_t hash = SP_HASH_START;
     for (size_t i = 0; i < sp_weights_count(component->weights); i++)
-        hash = sp_tensor_hash(hash, sp_weights_name(component->weights, i),
-                              sp_weights_at(component->weights, i));
+        hash = sp_tensor_hash(hash, sp_weights_name(component->weights, i), sp_weights_stored(component->weights, i));
     return hash;
 }
 

@@ -76,8 +76,9 @@ typedef struct {
  * alone, under original names, diffusers' or TAESD's (checkpoints/vae_file.h). `component` is a folder name, see
  * sp_component_kind_of. Names in the file are brought to today's form (the text encoder's
  * "text_model." prefix, the VAE's old attention names and their 1x1 kernels; all of a single
- * file's). Every parameter of the graph must be there with its shape and a float type: else
- * SP_FORMAT or SP_SHAPE naming file and tensor. Tensors without use are counted in a warning. */
+ * file's). Every parameter of the graph must be there with its shape and a float type, or quantised as GGUF has it
+ * (sp_quantise_weights): else SP_FORMAT or SP_SHAPE naming file and tensor. Tensors without use are counted in a
+ * warning. */
 sp_status sp_component_open(const char *model, const char *component, sp_component **out);
 /* prediction: see sp_original_predicts, known better than a single file tells; NULL: as above. */
 sp_status sp_component_open_as(const char *model, const char *component, const char *prediction,
@@ -89,7 +90,9 @@ sp_status sp_component_open_kind(const char *model, const char *component, sp_co
 void sp_component_close(sp_component *component); /* NULL is legal */
 /* Lets the kernel take back the mapped pages of a component that has been run. */
 void sp_component_drop_pages(const sp_component *component);
-/* sp_tensor_hash over all its weights: which model it is. */
+/* Weights of linear layers and 1x1 convolutions become Q8_0 (sp_quantise_weights), after adapters are merged. */
+sp_status sp_component_quantise(sp_component *component);
+/* sp_tensor_hash over all its weights as they are stored, without adapters: which model it is. */
 uint64_t sp_component_hash(const sp_component *component);
 
 /* Writes FOLDER/config.json and the weights beside it so that diffusers or transformers open them.

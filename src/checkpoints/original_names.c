@@ -180,6 +180,13 @@ static sp_status add_fused(sp_weights *weights, const sp_tensor_file *file, cons
 sp_status sp_original_transpose(const sp_tensor *matrix, sp_tensor *out)
 {
     int64_t rows = matrix->shape.dim[0], columns = matrix->shape.dim[1];
+    sp_tensor plain;
+    if (sp_dtype_is_quantised(matrix->dtype)) { /* whose blocks lie along the other side */
+        SP_TRY(sp_tensor_convert(matrix, SP_F32, &plain));
+        sp_status status = sp_original_transpose(&plain, out);
+        sp_tensor_free(&plain);
+        return status;
+    }
     size_t size = sp_dtype_size(matrix->dtype);
     SP_TRY(sp_tensor_create(matrix->dtype, sp_shape_of(columns, rows), out));
     for (int64_t i = 0; i < rows; i++)
@@ -194,7 +201,7 @@ static sp_status add_projection(sp_weights *weights, const sp_tensor_file *file,
                                 const sp_tensor *tensor)
 {
     sp_tensor turned;
-    if (tensor->shape.rank != 2 || !sp_dtype_is_float(tensor->dtype))
+    if (tensor->shape.rank != 2 || !(sp_dtype_is_float(tensor->dtype) || sp_dtype_is_quantised(tensor->dtype)))
         return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is %s %s, and should be a matrix of floats",
                        sp_tensor_file_path(file), name, sp_dtype_name(tensor->dtype), sp_shape_text(tensor->shape));
     SP_TRY(sp_original_transpose(tensor, &turned));

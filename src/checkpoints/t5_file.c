@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "checkpoints/model_path.h"
 #include "checkpoints/scaled_weights.h"
+#include "models/quantise.h"
 
 static const char place[] = "text_encoder_3";
 static const char first_query[] = "encoder.block.0.layer.0.SelfAttention.q.weight";
@@ -110,7 +111,7 @@ static sp_status check_parameter(const sp_t5_file *t5, const sp_value *value)
     if (!sp_shape_equal(tensor->shape, value->shape))
         return sp_fail(SP_SHAPE, "%s: tensor \"%s\" has the shape %s, and the config asks for %s", where, value->name,
                        sp_shape_text(tensor->shape), sp_shape_text(value->shape));
-    if (sp_dtype_is_float(tensor->dtype)) return SP_OK;
+    if (sp_dtype_is_float(tensor->dtype) || sp_dtype_is_quantised(tensor->dtype)) return SP_OK;
     return sp_fail(SP_FORMAT, "%s: tensor \"%s\" has the type %s, and weights must be of a float type", where,
                    value->name, sp_dtype_name(tensor->dtype));
 }
@@ -123,6 +124,16 @@ static sp_status check_parameters(const sp_t5_file *t5)
     sp_status status = SP_OK;
     for (int i = 0; i < graph->value_count && !status; i++)
         if (graph->values[i]->kind == SP_VALUE_PARAMETER) status = check_parameter(t5, graph->values[i]);
+    if (!status) status = sp_quantise_weights(graph, t5->weights, false);
+    sp_graph_destroy(graph);
+    return status;
+}
+
+sp_status sp_t5_file_quantise(sp_t5_file *t5)
+{
+    sp_graph *graph;
+    SP_TRY(sp_network_least_graph(&sp_t5_network, &t5->config, &graph));
+    sp_status status = sp_quantise_weights(graph, t5->weights, true);
     sp_graph_destroy(graph);
     return status;
 }

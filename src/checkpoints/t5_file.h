@@ -14,9 +14,12 @@ typedef struct {
 /* `path`: a model's folder with text_encoder_3/, such a folder itself, with config.json and model.safetensors or its
  * shards, or what a folder of a Hugging Face cache stands for; or a file, of T5 alone or with it under
  * "text_encoders.t5xxl.transformer.", whose shapes tell all but max_distance and epsilon, which are v1.1's. Weights of
- * any float type that tensors have. Every parameter must be there with its shape: else SP_FORMAT or SP_SHAPE naming
- * file and tensor. SP_UNSUPPORTED: another class, T5 without a gate (before v1.1), scaled fp8. SP_IO, SP_MEMORY. */
+ * any float type that tensors have, or quantised. Every parameter must be there with its shape: else SP_FORMAT or
+ * SP_SHAPE naming file and tensor. SP_UNSUPPORTED: another class, T5 without a gate (before v1.1), scaled fp8. SP_IO,
+ * SP_MEMORY. */
 sp_status sp_t5_file_open(const char *path, sp_t5_file *out);
+/* Weights of its linear layers become Q8_0 (sp_quantise_weights). */
+sp_status sp_t5_file_quantise(sp_t5_file *t5);
 void sp_t5_file_close(sp_t5_file *file); /* zeroed is legal; leaves it zeroed */
 
 #endif

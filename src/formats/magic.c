@@ -16,7 +16,6 @@ static const struct {
 #define M(at, bytes, text) {at, bytes, sizeof(bytes) - 1, text}
     M(0, "version https://git-lfs.github.com/spec",
       "a Git LFS pointer, which stands for a file that was not downloaded"),
-    M(0, "GGUF", "a GGUF file"),
     M(0, "lmgg", "a GGML file"),
     M(0, "tjgg", "a GGML file"),
     M(0, "\xff\xd8\xff", "a JPEG picture"),

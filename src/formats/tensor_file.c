@@ -25,6 +25,7 @@ sp_status sp_tensor_file_align(sp_tensor_file *file, sp_tensor *tensor)
 {
     size_t bytes = sp_tensor_bytes(tensor);
     void *data = tensor->data;
+    if (sp_dtype_is_quantised(tensor->dtype)) return SP_OK; /* read byte by byte */
     if ((uintptr_t)data % sp_dtype_size(tensor->dtype) == 0) return SP_OK;
     tensor->data = sp_arena_alloc(file->arena, bytes);
     if (!tensor->data) return SP_MEMORY;
@@ -66,13 +67,16 @@ static sp_status read_any(sp_tensor_file *file, const sp_mapped_file *shard)
     if (sp_torch_is_zip(shard) || sp_torch_is_legacy(shard)) {
         format = sp_torch_is_zip(shard) ? "PyTorch archive" : "PyTorch checkpoint of old form";
         read = sp_torch_read;
+    } else if (sp_gguf_is(shard)) {
+        format = "GGUF";
+        read = sp_gguf_read;
     } else {
         /* The first eight bytes of safetensors are a length, and no text or magic number is so short a one. */
         const char *known = sp_magic_text(shard->data, shard->size);
         bool header = shard->size > 8 && shard->data[8] == '{'; /* where its header begins */
         if (known || !header)
-            return sp_fail(SP_FORMAT, "%s: is %s%sneither a safetensors file nor what torch.save writes", shard->path,
-                           known ? known : "", known ? ", " : "");
+            return sp_fail(SP_FORMAT, "%s: is %s%sneither a safetensors file nor GGUF nor what torch.save writes",
+                           shard->path, known ? known : "", known ? ", " : "");
     }
     if (!file->format) file->format = format;
     return read(file, shard);

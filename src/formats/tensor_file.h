@@ -1,4 +1,4 @@
-/* Files of named tensors: safetensors, and what torch.save writes (.ckpt, .bin, .pt). Read
+/* Files of named tensors: safetensors, what torch.save writes (.ckpt, .bin, .pt), and GGUF. Read
  * memory-mapped; the bytes are taken as hostile. */
 #ifndef SP_FORMATS_TENSOR_FILE_H
 #define SP_FORMATS_TENSOR_FILE_H

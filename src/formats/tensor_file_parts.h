@@ -28,6 +28,8 @@ struct sp_tensor_file {
 /* Each appends the tensors of one mapped file to file->entries, and its words to file->metadata. */
 sp_status sp_safetensors_read(sp_tensor_file *file, const sp_mapped_file *shard);
 sp_status sp_torch_read(sp_tensor_file *file, const sp_mapped_file *shard);
+sp_status sp_gguf_read(sp_tensor_file *file, const sp_mapped_file *shard);
+bool sp_gguf_is(const sp_mapped_file *shard);
 /* True of what torch.save writes: a zip archive, or before PyTorch 1.6 a row of pickles. */
 bool sp_torch_is_zip(const sp_mapped_file *shard);
 bool sp_torch_is_legacy(const sp_mapped_file *shard);

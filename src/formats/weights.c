@@ -129,21 +129,28 @@ sp_status sp_weights_add_file(sp_weights *weights, const sp_tensor_file *file)
 
 /* ---- changes ---- */
 
-static sp_status add_change(entry *e, sp_weight_change change)
+/* From here on the tensor is made when it is taken. */
+static sp_status begin_changes(entry *e)
 {
     if (!e || (e->changed && e->changed != e))
         return sp_fail(SP_INTERNAL, "a tensor to change is %s", e ? "another set's" : "not there");
+    if (e->changed) return SP_OK;
+    e->changed = e;
+    e->below = e->tensor;
+    e->tensor.data = NULL;
+    e->tensor.owned = false;
+    return SP_OK;
+}
+
+static sp_status add_change(entry *e, sp_weight_change change)
+{
+    SP_TRY(begin_changes(e));
     change_list *list = &e->changes;
     size_t size = sizeof *list->item;
     sp_weight_change *longer = sp_realloc(list->item, list->count * size, (list->count + 1) * size);
     if (!longer) return SP_MEMORY;
     list->item = longer;
     list->item[list->count++] = change;
-    if (e->changed) return SP_OK;
-    e->changed = e;
-    e->below = e->tensor;
-    e->tensor.data = NULL;
-    e->tensor.owned = false;
     return SP_OK;
 }
 
@@ -158,6 +165,14 @@ sp_status sp_weights_change(sp_weights *weights, const char *name, sp_dtype dtyp
     return status;
 }
 
+sp_status sp_weights_change_dtype(sp_weights *weights, const char *name, sp_dtype dtype)
+{
+    entry *e = sp_dictionary_get(weights->by_name, name);
+    SP_TRY(begin_changes(e));
+    e->tensor.dtype = dtype;
+    return SP_OK;
+}
+
 bool sp_weights_is_changed(const sp_weights *weights, const char *name)
 {
     const entry *e = sp_dictionary_get(weights->by_name, name);
@@ -170,8 +185,9 @@ static sp_status take(const entry *e, sp_tensor *out)
     out->owned = false;
     if (!e->changed) return SP_OK;
     sp_tensor full;
-    SP_TRY(sp_tensor_convert(&e->changed->below, SP_F32, &full));
     const change_list *list = &e->changed->changes;
+    if (!list->count) return sp_tensor_convert(&e->changed->below, e->tensor.dtype, out);
+    SP_TRY(sp_tensor_convert(&e->changed->below, SP_F32, &full));
     sp_status status = SP_OK;
     for (size_t i = 0; i < list->count && !status; i++)
         status = list->item[i].apply(list->item[i].context, &full);
@@ -291,6 +307,12 @@ sp_tensor *sp_weights_at(const sp_weights *weights, size_t index)
     return &weights->entries[index]->tensor;
 }
 
+const sp_tensor *sp_weights_stored(const sp_weights *weights, size_t index)
+{
+    const entry *e = weights->entries[index];
+    return e->changed ? &e->changed->below : &e->tensor;
+}
+
 sp_tensor *sp_weights_find(const sp_weights *weights, const char *name)
 {
     entry *e = sp_dictionary_get(weights->by_name, name);
@@ -338,7 +360,8 @@ sp_status sp_weights_save(const sp_weights *weights, const char *path, sp_dtype 
     sp_status status = list && stored ? SP_OK : SP_MEMORY;
     for (size_t i = 0; i < weights->count && !status; i++) {
         const sp_tensor *tensor = &weights->entries[i]->tensor;
-        bool converts = sp_dtype_is_float(tensor->dtype) && tensor->dtype != SP_F64;
+        bool converts = (sp_dtype_is_float(tensor->dtype) && tensor->dtype != SP_F64) ||
+                        sp_dtype_is_quantised(tensor->dtype);
         stored[i] = (sp_tensor){.dtype = converts ? dtype : tensor->dtype, .shape = tensor->shape};
         list[i] = (sp_named_tensor){weights->entries[i]->name, &stored[i]};
     }

@@ -28,6 +28,8 @@ typedef struct {
  * until then `data` is NULL, and what it is made of stays where it is. Takes the change, also on failure. SP_INTERNAL
  * if the tensor is not there, or is another set's. */
 sp_status sp_weights_change(sp_weights *weights, const char *name, sp_dtype dtype, sp_weight_change change);
+/* The tensor in another type, made like a change of it: without loss where Q8_0 is made of what sp_requantise takes. */
+sp_status sp_weights_change_dtype(sp_weights *weights, const char *name, sp_dtype dtype);
 bool sp_weights_is_changed(const sp_weights *weights, const char *name);
 /* The tensor as it is used: a view, or a new one with its changes. sp_tensor_free either way. */
 sp_status sp_weights_take(const sp_weights *weights, const char *name, sp_tensor *out);
@@ -50,6 +52,8 @@ bool sp_weights_is_view(const sp_weights *weights, const char *name);
 size_t sp_weights_count(const sp_weights *weights);
 const char *sp_weights_name(const sp_weights *weights, size_t index); /* order of adding */
 sp_tensor *sp_weights_at(const sp_weights *weights, size_t index);
+/* What it is made of where it has changes or another type (sp_weights_change), else itself. */
+const sp_tensor *sp_weights_stored(const sp_weights *weights, size_t index);
 sp_tensor *sp_weights_find(const sp_weights *weights, const char *name); /* NULL when absent */
 size_t sp_weights_bytes(const sp_weights *weights);
 /* The dtype of `name` (F32 if absent); an sp_parameter_dtype for builders, context = the set. */

@@ -15,6 +15,7 @@ static const splam_option options[] = {
      .otherwise = "its own"},
     {SP_INTEGER(train_batch_size, 1, 4096, 1), .argument = "N", .help = "samples of a training step"},
     {SP_CHOICE(optimizer, SP_CHOICES(SP_OPTIMIZER_LIST), "adamw"), .help = "of a distillation step"},
+    SP_WEIGHTS_OPTION,
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
     {SP_FLAG(json), .help = "print a JSON object"},

@@ -35,6 +35,7 @@ static const splam_option options[] = {
      .otherwise = "what the first model was trained for"},
     {SP_SEED(seed), .help = "of the choice of captions; caption i has the noise of S + i"},
     SP_T5_OPTIONS,
+    SP_WEIGHTS_OPTION,
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,
     {SP_TEXT(real), .argument = "SPEC",

@@ -78,6 +78,11 @@ int sp_choice_index(const char *choices, const char *text);
     {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT),                                                \
      .help = "of products and activations; weights of 16 bits stay so",                                           \
      .otherwise = "auto: bf16 where the processor has it"}
+#define SP_WEIGHTS_OPTION                                                                                         \
+    {SP_CHOICE(weights, "stored|q8", NULL),                                                                       \
+     .help = "how weights are held in memory: in the file's type, or those of linear layers and 1x1 convolutions " \
+             "in 8 bits with a scale for each 32 (Q8_0), which takes half of what 16 bits do",                    \
+     .otherwise = "stored"}
 #define SP_MIXED_PRECISION_OPTION                                                                                 \
     {SP_ENUM(precision, "auto|no|bf16", SPLAM_PRECISION_DEFAULT), .flag = "mixed-precision",                      \
      .help = "products and activations; weights of 16 bits stay so",                                              \
@@ -125,6 +130,7 @@ int sp_choice_index(const char *choices, const char *text);
      .help = "learned tokens for prompts (textual inversion): A1111's .pt, diffusers' .bin and .safetensors; "    \
              "TOKEN is what the file calls it where none is given, or else the file's name"},                     \
     SP_T5_OPTIONS,                                                                                                \
+    SP_WEIGHTS_OPTION,                                                                                            \
     SP_PRECISION_OPTION,                                                                                          \
     SP_DEVICE_OPTION
 #define SP_RESUME_OPTION                                                                                          \

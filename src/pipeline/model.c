@@ -305,6 +305,15 @@ static sp_status choose_tokens_behind(sp_model *m, const char *path, const sp_mo
     return SP_OK;
 }
 
+static sp_status quantise(sp_model *m)
+{
+    if (m->denoiser) SP_TRY(sp_component_quantise(m->denoiser));
+    if (m->vae) SP_TRY(sp_component_quantise(m->vae));
+    for (int i = 0; i < m->text_count; i++)
+        SP_TRY(sp_component_quantise(m->text[i].encoder));
+    return m->t5 ? sp_t5_file_quantise(&m->t5->file) : SP_OK;
+}
+
 static sp_status open_parts(sp_model *m, const char *path, const sp_model_options *options)
 {
     unsigned parts = options->parts ? options->parts : SP_PART_ALL;
@@ -321,6 +330,7 @@ static sp_status open_parts(sp_model *m, const char *path, const sp_model_option
         SP_TRY(open_denoiser(m, options->unet));
     if (parts & SP_PART_VAE) SP_TRY(open_vae(m, options->vae));
     SP_TRY(merge_loras(m, options));
+    if (options->weights && strcmp(options->weights, "q8") == 0) SP_TRY(quantise(m));
     if (!m->denoiser) return SP_OK;
     const sp_denoiser facts = sp_denoiser_of(&m->denoiser->config);
     return sp_model_check_denoiser(m, &facts);

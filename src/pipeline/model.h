@@ -27,6 +27,7 @@ typedef struct {
     const char *t5_absent; /* "256", "77": tokens of zeros that stand for Stable Diffusion 3's third text encoder; NULL:
                               what a student's splam.json says, or 256 */
     const char *t5; /* where that encoder is (sp_t5_part_open); NULL: nowhere, zeros stand for it */
+    const char *weights; /* "q8": held as Q8_0 where a layer's can be; NULL, "stored": as they are stored */
     sp_device *device; /* NULL: the default */
     sp_dtype precision; /* SP_F32 (0) or SP_BF16 */
     const sp_callbacks *callbacks; /* asked between files of adapters; may be NULL */

@@ -128,6 +128,7 @@ sp_status sp_model_facts_read(const char *path, const sp_model_options *options,
     SP_TRY(read_learned(&model->embeddings, out));
     if (options->t5) out->t5 = folder_name(options->t5);
     if (options->t5 && !out->t5) return SP_MEMORY;
+    if (options->weights && strcmp(options->weights, "q8") == 0) out->weights = "q8";
     out->t5_absent = options->t5 ? 0 : model->tokens_behind;
     out->hash = sp_tensor_file_hash(model->denoiser->file);
     return sp_student_file_read(path, &out->student);
@@ -222,6 +223,7 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     if (m->vae_name) bad |= json_object_set_new(o, "vae", json_string(m->vae_name));
     if (m->loras) bad |= json_object_set_new(o, "lora", json_string(m->loras));
     if (m->t5) bad |= json_object_set_new(o, "t5", json_string(m->t5));
+    if (m->weights) bad |= json_object_set_new(o, "weights", json_string(m->weights));
     if (m->t5_absent) bad |= json_object_set_new(o, "t5_absent", json_integer(m->t5_absent));
     if (objective) bad |= json_object_set(o, "objective", objective);
     if (m->student.json) {

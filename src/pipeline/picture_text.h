@@ -23,6 +23,7 @@ typedef struct {
     size_t learned_count;
     char *t5; /* the name of Stable Diffusion 3's third text encoder, where it was used; NULL: it was not */
     int64_t t5_absent; /* tokens of zeros for that encoder; 0: it is used, or there is no place for one */
+    const char *weights; /* "q8" where they were held so, a constant; NULL: as they are stored */
     sp_student_file student;
     uint64_t hash;        /* over all tensors of the UNet's file (sp_tensor_hash) */
 } sp_model_facts;

@@ -24,6 +24,7 @@ static sp_status open_model(const char *path, const splam_model_options *o, cons
                                       .embedding_count = o->embedding_count,
                                       .t5_absent = o->t5_absent,
                                       .t5 = o->t5,
+                                      .weights = o->weights,
                                       .device = device,
                                       .precision = sp_precision_dtype(device, o->precision),
                                       .callbacks = callbacks};
@@ -265,6 +266,7 @@ static sp_status open_and_draw(const splam_generate_options *o, const sp_callbac
                                          .embedding_count = o->embedding_count,
                                          .t5_absent = o->t5_absent,
                                          .t5 = o->t5,
+                                         .weights = o->weights,
                                          .precision = o->precision,
                                          .device = o->device};
     splam_model model = {0};

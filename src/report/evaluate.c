@@ -162,7 +162,8 @@ static sp_status name_outputs(evaluation_run *r)
 static sp_status open_model(const evaluation_run *r, const char *folder, const char *unet,
                             sp_pipeline **out)
 {
-    const sp_model_options options = {.unet = unet, .t5_absent = r->o->t5_absent, .t5 = r->o->t5, .device = r->device,
+    const sp_model_options options = {.unet = unet, .t5_absent = r->o->t5_absent, .t5 = r->o->t5,
+                                         .weights = r->o->weights, .device = r->device,
                                          .precision = sp_precision_dtype(r->device, r->o->precision),
                                          .callbacks = &r->callbacks};
     return sp_pipeline_open(folder, &options, out);

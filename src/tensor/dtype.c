@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/parallel.h"
+#include "tensor/quantised.h"
 
 static const struct {
     const char *name;
@@ -42,6 +43,16 @@ int sp_dtype_is_coded(sp_dtype dtype)
     return (unsigned)dtype < SP_DTYPE_COUNT && dtypes[dtype].scale > 0;
 }
 
+int sp_dtype_is_quantised(sp_dtype dtype)
+{
+    return sp_dtype_block(dtype) > 1 && !sp_dtype_is_coded(dtype);
+}
+
+int64_t sp_dtype_block(sp_dtype dtype)
+{
+    return (unsigned)dtype < SP_DTYPE_COUNT ? dtypes[dtype].elements : 1;
+}
+
 /* An error of the program: a code is no number, and to go on with one would be to compute nonsense. */
 static _Noreturn void refuse_element(sp_dtype dtype)
 {
@@ -51,7 +62,7 @@ static _Noreturn void refuse_element(sp_dtype dtype)
 
 size_t sp_dtype_size(sp_dtype dtype)
 {
-    if ((unsigned)dtype >= SP_DTYPE_COUNT || sp_dtype_is_coded(dtype)) refuse_element(dtype);
+    if ((unsigned)dtype >= SP_DTYPE_COUNT || sp_dtype_block(dtype) > 1) refuse_element(dtype);
     return (size_t)dtypes[dtype].bytes;
 }
 
@@ -63,7 +74,7 @@ const char *sp_dtype_name(sp_dtype dtype)
 int sp_dtype_from_name(const char *name)
 {
     for (int i = 0; i < SP_DTYPE_COUNT; i++)
-        if (!sp_dtype_is_coded((sp_dtype)i) && strcmp(name, dtypes[i].name) == 0) return i;
+        if (dtypes[i].elements == 1 && strcmp(name, dtypes[i].name) == 0) return i;
     return -1;
 }
 
@@ -171,6 +182,13 @@ uint16_t sp_f32_to_f16(float f)
         sp_value;                                                                                  \
     })
 
+static double load_quantised(const void *data, sp_dtype dtype, int64_t i)
+{
+    float value;
+    sp_dequantise(dtype, data, i, 1, &value);
+    return (double)value;
+}
+
 double sp_load(const void *data, sp_dtype dtype, int64_t i)
 {
     switch (dtype) {
@@ -193,7 +211,8 @@ double sp_load(const void *data, sp_dtype dtype, int64_t i)
     case SP_U8:
         return (double)LOAD(uint8_t, data, i);
     default:
-        refuse_element(dtype);
+        if (!sp_dtype_is_quantised(dtype)) refuse_element(dtype);
+        return load_quantised(data, dtype, i);
     }
 }
 
@@ -349,12 +368,52 @@ static void convert_range(void *context, int64_t begin, int64_t end)
     }
 }
 
+/* By way of f32, some at a time. */
+static void dequantise_range(void *context, int64_t begin, int64_t end)
+{
+    enum { AT_ONCE = 1024 };
+    const conversion *c = context;
+    float values[AT_ONCE];
+    size_t size = sp_dtype_size(c->to_dtype);
+    for (int64_t at = begin; at < end; at += AT_ONCE) {
+        int64_t count = end - at < AT_ONCE ? end - at : AT_ONCE;
+        sp_dequantise(c->from_dtype, c->from, at, count, values);
+        convert_range(&(conversion){.to = c->to + (size_t)at * size,
+                                    .from = (const char *)values,
+                                    .to_dtype = c->to_dtype,
+                                    .from_dtype = SP_F32,
+                                    .loop = find_loop(c->to_dtype, SP_F32)},
+                      0, count);
+    }
+}
+
+/* Ranges of blocks. */
+static void quantise_range(void *context, int64_t begin, int64_t end)
+{
+    const conversion *c = context;
+    float values[SP_Q8_0_BLOCK];
+    for (int64_t block = begin; block < end; block++) {
+        char *to = c->to + sp_dtype_bytes(SP_Q8_0, block * SP_Q8_0_BLOCK);
+        if (sp_requantise(c->from_dtype, c->from, block, to)) continue;
+        for (int64_t i = 0; i < SP_Q8_0_BLOCK; i++)
+            values[i] = (float)sp_load(c->from, c->from_dtype, block * SP_Q8_0_BLOCK + i);
+        sp_quantise(values, to);
+    }
+}
+
 void sp_convert_elements(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count)
 {
+    if (sp_dtype_is_coded(to_dtype) || sp_dtype_is_coded(from_dtype)) refuse_element(to_dtype);
+    if (sp_dtype_is_quantised(to_dtype) && (to_dtype != SP_Q8_0 || count % SP_Q8_0_BLOCK)) refuse_element(to_dtype);
     conversion c = {.to = to,
                     .from = from,
                     .to_dtype = to_dtype,
                     .from_dtype = from_dtype,
                     .loop = find_loop(to_dtype, from_dtype)};
-    sp_parallel_for(count, 1 << 16, convert_range, &c);
+    if (to_dtype == SP_Q8_0)
+        sp_parallel_for(count / SP_Q8_0_BLOCK, 1 << 11, quantise_range, &c);
+    else if (sp_dtype_is_quantised(from_dtype))
+        sp_parallel_for(count, 1 << 14, dequantise_range, &c);
+    else
+        sp_parallel_for(count, 1 << 16, convert_range, &c);
 }

@@ -1,6 +1,8 @@
 /* Element types. Everything about a dtype derives from one list. Most have elements with an address of their own. Some
  * are *coded*: an array of them is codes in whole blocks, and f32 scales beside it, "NAME.scales" to a tensor NAME, one
- * for so many elements in the order of memory. An element of those is its scale times what its code stands for. */
+ * for so many elements in the order of memory. An element of those is its scale times what its code stands for. Others
+ * are *quantised*: an array of them is whole blocks that have their scales within (tensor/quantised.h), as llama.cpp
+ * and stable-diffusion.cpp store weights; an element has a value, but no address. */
 #ifndef SP_TENSOR_DTYPE_H
 #define SP_TENSOR_DTYPE_H
 #include <stddef.h>
@@ -25,6 +27,14 @@ enum {
     X(F16, "F16", 1, 2, 0)                                                                                             \
     X(F8_E4M3, "F8_E4M3", 1, 1, 0) /* of weights in files alone: "fn", no infinities, NaN at 0x7f, 0xff */             \
     X(F8_E5M2, "F8_E5M2", 1, 1, 0) /* likewise: the upper byte of an F16 */                                            \
+    X(Q8_0, "Q8_0", 32, 34, 0) /* weights alone, in GGUF files and in packs: see tensor/quantised.h */                 \
+    X(Q5_1, "Q5_1", 32, 24, 0) /* in GGUF files alone, as all that follow to Q6_K */                                   \
+    X(Q5_0, "Q5_0", 32, 22, 0)                                                                                         \
+    X(Q4_1, "Q4_1", 32, 20, 0)                                                                                         \
+    X(Q4_0, "Q4_0", 32, 18, 0)                                                                                         \
+    X(Q4_K, "Q4_K", 256, 144, 0)                                                                                       \
+    X(Q5_K, "Q5_K", 256, 176, 0)                                                                                       \
+    X(Q6_K, "Q6_K", 256, 210, 0)                                                                                       \
     X(F64, "F64", 1, 8, 0)                                                                                             \
     X(I64, "I64", 1, 8, 0)                                                                                             \
     X(I32, "I32", 1, 4, 0)                                                                                             \
@@ -45,9 +55,13 @@ size_t sp_dtype_bytes(sp_dtype dtype, int64_t elements);
 /* Scales that belong to an array; 0 of a dtype that has none. */
 int64_t sp_dtype_scales(sp_dtype dtype, int64_t elements);
 #define SP_SCALES_SUFFIX ".scales"
-/* Whether it has scales. Elements then have no address and no value of their own: sp_dtype_size, sp_load, sp_store and
- * sp_convert_elements abort the program, in every build; sp_tensor_convert fails. */
+/* Whether it has scales beside it. Elements then have no address and no value of their own: sp_dtype_size, sp_load,
+ * sp_store and sp_convert_elements abort the program, in every build; sp_tensor_convert fails. */
 int sp_dtype_is_coded(sp_dtype dtype);
+/* Whether blocks have scales within. sp_dtype_size and sp_store abort the program, for a block is written whole. */
+int sp_dtype_is_quantised(sp_dtype dtype);
+/* Elements of a block; 1 of a type whose elements have addresses. */
+int64_t sp_dtype_block(sp_dtype dtype);
 /* Bytes of an element. For who addresses one; what an array takes is sp_dtype_bytes. */
 size_t sp_dtype_size(sp_dtype dtype);
 const char *sp_dtype_name(sp_dtype dtype);
@@ -94,7 +108,8 @@ uint16_t sp_f32_to_f16(float f);
 double sp_load(const void *data, sp_dtype dtype, int64_t i);
 void sp_store(void *data, sp_dtype dtype, int64_t i, double value);
 /* Converts count elements between any two numeric dtypes (parallel, vectorised for f32/bf16/f16 and
- * from f8). */
+ * from f8). Of quantised types all can be read, and Q8_0 be written, in whole blocks: `count` is a multiple of
+ * theirs. */
 void sp_convert_elements(void *to, sp_dtype to_dtype, const void *from, sp_dtype from_dtype, int64_t count);
 
 #endif

@@ -128,11 +128,21 @@ static sp_status refuse_codes(sp_dtype dtype)
     return sp_fail(SP_UNSUPPORTED, "%s is no number without its scale, and is not converted", sp_dtype_name(dtype));
 }
 
+static sp_status check_blocks(const sp_tensor *tensor, sp_dtype dtype)
+{
+    if (dtype != SP_Q8_0)
+        return sp_fail(SP_UNSUPPORTED, "%s is read, and not written", sp_dtype_name(dtype));
+    if (sp_tensor_count(tensor) % sp_dtype_block(dtype) == 0) return SP_OK;
+    return sp_fail(SP_SHAPE, "%s is in blocks of %d elements, and a tensor of %s has others", sp_dtype_name(dtype),
+                   (int)sp_dtype_block(dtype), sp_shape_text(tensor->shape));
+}
+
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out)
 {
     *out = (sp_tensor){0};
     SP_TRY(refuse_codes(tensor->dtype));
     SP_TRY(refuse_codes(dtype));
+    if (sp_dtype_is_quantised(dtype)) SP_TRY(check_blocks(tensor, dtype));
     SP_TRY(create(dtype, tensor->shape, out)); /* all of it is written */
     sp_convert_elements(out->data, dtype, tensor->data, tensor->dtype, sp_tensor_count(tensor));
     sp_status status = tensor->owned ? SP_OK : sp_mapped_check(tensor->data);

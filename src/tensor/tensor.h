@@ -40,7 +40,8 @@ size_t sp_tensor_bytes(const sp_tensor *tensor);
 /* A view of it as files have it: codes are U8 of the tensor's shape, without the rest of the last block; any other
  * tensor is what it is. */
 sp_tensor sp_tensor_stored(const sp_tensor *tensor);
-/* A new owned tensor. SP_IO if `tensor` is a view of a file that became shorter; SP_UNSUPPORTED from or to codes. */
+/* A new owned tensor. SP_IO if `tensor` is a view of a file that became shorter; SP_UNSUPPORTED from or to codes,
+ * and to a quantised type other than Q8_0, of which `tensor` must be whole blocks (SP_SHAPE). */
 sp_status sp_tensor_convert(const sp_tensor *tensor, sp_dtype dtype, sp_tensor *out);
 /* SP_NUMERIC, naming `name` and the element, if any element is not finite; SP_UNSUPPORTED for codes. */
 sp_status sp_tensor_check_finite(const sp_tensor *tensor, const char *name);

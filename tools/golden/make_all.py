@@ -1,6 +1,7 @@
 """Writes all goldens."""
 import make_distill
 import make_distill_flow
+import make_gguf
 import make_image
 import make_lora
 import make_lr_schedule
@@ -20,6 +21,6 @@ import make_vae
 
 if __name__ == "__main__":
     for module in (make_unet, make_mmdit, make_vae, make_text, make_sdxl, make_sd3, make_schedule, make_samplers,
-                   make_distill, make_distill_flow, make_image, make_torch_files, make_original, make_original_sd3,
-                   make_optimizer, make_lr_schedule, make_lora, make_t5):
+                   make_distill, make_distill_flow, make_gguf, make_image, make_torch_files, make_original,
+                   make_original_sd3, make_optimizer, make_lr_schedule, make_lora, make_t5):
         module.main()

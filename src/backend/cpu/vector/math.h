@@ -352,6 +352,21 @@ SP_INLINE sp_vf sp_vf_load_f16(const uint16_t *p)
 #endif
 }
 
+/* Whole numbers of eight bits. */
+SP_INLINE sp_vf sp_vf_load_i8(const signed char *p)
+{
+#if defined(__AVX512F__)
+    return (sp_vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i_u *)p)));
+#elif defined(__AVX2__)
+    return (sp_vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i_u *)p)));
+#else
+    sp_vf v;
+    for (int i = 0; i < SP_LANES; i++)
+        v[i] = (float)p[i];
+    return v;
+#endif
+}
+
 SP_INLINE sp_vh sp_vf_to_f16(sp_vf v)
 {
 #if defined(__AVX512F__)

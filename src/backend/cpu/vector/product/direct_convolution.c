@@ -92,11 +92,11 @@ static void multiply(const task *t, const workspace *w, const block *b, int64_t 
     int64_t stored = p->turned ? p->taps - 1 - tap : tap;
     for (int64_t m = 0; m < b->columns; m += PANEL) {
         int64_t width = b->columns - m < PANEL ? b->columns - m : PANEL;
-        int64_t at = (b->m + m) * p->taps * p->C + (stored * p->C + first) * width;
+        const sp_weight_part part = {b->m + m, width, stored, first, count};
         sp_product_run(&(sp_product){.a = x,
                                      .a_row = c->in_place ? p->C : count,
                                      .a_column = 1,
-                                     .b = sp_weight_widen(p, t->w, at, count * width, w->panel),
+                                     .b = sp_weight_widen(p, t->w, &part, w->panel),
                                      .b_row = width,
                                      .c = w->sums + m,
                                      .c_row = c->columns,
@@ -188,7 +188,7 @@ static void run_gradient(void *state, const sp_node *node, void *const *in, void
 static bool fits(const sp_value *x, const sp_value *weight, const sp_value *y, bool turned)
 {
     int64_t side = sp_dim(weight, 2), depth = sp_dim(x, 3), M = sp_dim(weight, turned ? 1 : 0);
-    bool widened = sp_weight_held(weight, x) != SP_F32 && !(sp_product_takes_pairs && x->dtype == SP_BF16);
+    bool widened = sp_weight_held(weight, x, turned) != SP_F32 && !(sp_product_takes_pairs && x->dtype == SP_BF16);
     bool worth = SP_LANES < 16 || widened;
     return worth && sp_is_f32_or_bf16(x) && sp_is_f32_or_bf16(y) && sp_dim(weight, 3) == side &&
            (side == 1 || (side == 3 && M % SP_LANES == 0)) && depth >= SP_LANES && sp_shape_count(x->shape) > 0 &&
@@ -198,7 +198,7 @@ static bool fits(const sp_value *x, const sp_value *weight, const sp_value *y, b
 static void choose_blocks(convolution *c)
 {
     int64_t threads = sp_threads();
-    c->part = sp_part_of(c->pack.C, MAX_DEPTH, 1);
+    c->part = sp_part_of(c->pack.C, MAX_DEPTH, sp_weight_unit(&c->pack));
     c->rows = sp_part_of(c->positions, MAX_ROWS, 2);
     c->columns = sp_part_of(c->pack.M, MAX_COLUMNS, COLUMNS);
     while (threads > 1 && block_count(c) < 4 * threads && c->columns > COLUMNS)
@@ -215,7 +215,7 @@ static sp_status create(const sp_value *x, const sp_value *weight, const sp_valu
     int64_t outer = taps * sp_dim(weight, 1);
     c->at = sp_positions_of(x, y, side, o);
     c->pack = (sp_weight_packer){.taps = (int)taps,
-                                 .held = sp_weight_held(weight, x),
+                                 .held = sp_weight_held(weight, x, turned),
                                  .turned = turned,
                                  .dtype = weight->dtype,
                                  .C = C,

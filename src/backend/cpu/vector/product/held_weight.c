@@ -2,14 +2,17 @@
 #include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/winograd_filter.h"
 
-const float *sp_weight_widen(const sp_weight_packer *p, const void *packed, int64_t at, int64_t count, float *room)
+const float *sp_weight_widen(const sp_weight_packer *p, const void *packed, const sp_weight_part *part, float *room)
 {
+    int64_t depth = p->pairs ? p->C / 2 : p->C, count = part->count * part->width;
+    int64_t at = part->m * p->taps * depth + (part->tap * depth + part->first) * part->width;
     if (!sp_weight_is_widened(p)) return (const float *)packed + at;
-    const uint16_t *from = (const uint16_t *)packed + at;
-    if (p->held == SP_BF16)
-        sp_row_from_bf16(room, from, count);
+    if (p->held == SP_Q8_0)
+        sp_weight_dequantise(p, packed, part, room);
+    else if (p->held == SP_BF16)
+        sp_row_from_bf16(room, (const uint16_t *)packed + at, count);
     else
-        sp_row_from_f16(room, from, count);
+        sp_row_from_f16(room, (const uint16_t *)packed + at, count);
     return room;
 }
 

@@ -1,22 +1,45 @@
-/* Packed weights as products read them: f32 where they lie, or widened from 16 bits into memory near the core that
- * multiplies, so that what comes from afar is half as much. */
+/* Packed weights as products read them: where they lie, or made of fewer bits in memory near the core that multiplies,
+ * so that what comes from afar is a half or a quarter as much. */
 #ifndef SP_BACKEND_CPU_VECTOR_PRODUCT_HELD_WEIGHT_H
 #define SP_BACKEND_CPU_VECTOR_PRODUCT_HELD_WEIGHT_H
 #include "backend/cpu/vector/product/weight_pack.h"
 #include "graph/graph.h"
+#include "tensor/quantised.h"
 
-/* The type in which a weight that meets `x` is held: its own where that has 16 bits, so that nothing is lost; bf16 for
- * a smaller one, which it holds without loss, and where activations are bf16; else f32. */
-static inline sp_dtype sp_weight_held(const sp_value *weight, const sp_value *x)
+/* The type in which a weight that meets `x` is held: its own where that has 16 bits or less, so that nothing is lost,
+ * an f8 as bf16; else that of `x`. Blocks lie along what is summed over, so that where inputs and outputs are changed
+ * (`turned`), or inputs are no whole blocks, a quantised one is held as `x` is. */
+static inline sp_dtype sp_weight_held(const sp_value *weight, const sp_value *x, bool turned)
 {
-    if (weight->dtype == SP_F16) return SP_F16;
-    return weight->dtype == SP_F32 ? x->dtype : SP_BF16;
+    int64_t inputs = sp_shape_count(weight->shape) / (weight->shape.dim[0] ? weight->shape.dim[0] : 1);
+    bool in_blocks = weight->dtype == SP_Q8_0 && !turned && inputs % SP_Q8_0_BLOCK == 0;
+    if (weight->dtype == SP_F16 || in_blocks) return weight->dtype;
+    return weight->dtype == SP_BF16 || sp_dtype_is_f8(weight->dtype) ? SP_BF16 : x->dtype;
 }
 
-/* Whether products want the pack's elements widened. */
+/* Whether what products read is made from the pack. */
 static inline bool sp_weight_is_widened(const sp_weight_packer *packer)
 {
-    return packer->held != SP_F32 && !packer->pairs;
+    return packer->held == SP_Q8_0 || (packer->held != SP_F32 && !packer->pairs);
+}
+
+/* Elements that a part of a pack must be a multiple of, in rows of it. */
+static inline int64_t sp_weight_unit(const sp_weight_packer *packer)
+{
+    return packer->held != SP_Q8_0 ? 1 : packer->pairs ? SP_Q8_0_BLOCK / 2 : SP_Q8_0_BLOCK;
+}
+
+/* Rows first .. first+count-1 of the panel that begins at output m, its last one `width` wide, of filters of one group:
+ * a row is an input channel, or a pair of them, of one tap. Multiples of sp_weight_unit. */
+typedef struct {
+    int64_t m, width, tap, first, count;
+} sp_weight_part;
+
+/* Bytes of a whole panel's rows in the pack. */
+static inline int64_t sp_weight_bytes(const sp_weight_packer *packer, int64_t rows, int64_t width)
+{
+    if (packer->held == SP_Q8_0) return rows / sp_weight_unit(packer) * width * SP_Q8_0_BYTES;
+    return rows * width * (packer->held == SP_F32 || packer->pairs ? 4 : 2);
 }
 
 /* The packing that a packer does; the packer lives as long as the kernel. */
@@ -27,10 +50,16 @@ sp_packing sp_weight_packing(sp_weight_packer *packer);
 #define sp_weight_repacking SP_ISA_SYMBOL(sp_weight_repacking)
 void sp_weight_repacking(const sp_weight_packer *packer, sp_packing *packing);
 
-/* `count` elements of a pack from `at` on (a pair is one): where they lie, or widened into `room`. */
+/* [count][width] of a part, f32 or pairs: where they lie, or made in `room`. */
 #define sp_weight_widen SP_ISA_SYMBOL(sp_weight_widen)
-const float *sp_weight_widen(const sp_weight_packer *packer, const void *packed, int64_t at, int64_t count,
+const float *sp_weight_widen(const sp_weight_packer *packer, const void *packed, const sp_weight_part *part,
                              float *room);
+
+/* The pack of a weight in Q8_0, and a part of it. */
+#define sp_weight_pack_quantised SP_ISA_SYMBOL(sp_weight_pack_quantised)
+void sp_weight_pack_quantised(const sp_weight_packer *packer, const void *source, void *packed);
+#define sp_weight_dequantise SP_ISA_SYMBOL(sp_weight_dequantise)
+void sp_weight_dequantise(const sp_weight_packer *packer, const void *packed, const sp_weight_part *part, float *room);
 
 /* Points of Winograd's F(output x output, 3 x 3) of filters that are packed as 9 taps in one group: of the panel that
  * begins at output channel m, input channels first .. first+count-1. Point e, channel c, column j:

@@ -98,16 +98,17 @@ static void finish_geglu(const task *t, const float *sums, int64_t r0, int64_t r
 static void multiply_panel(const task *t, const workspace *w, const float *x, int64_t rows, int64_t m, float *sums)
 {
     const sp_weight_packer *p = &t->l->pack;
-    int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, 1);
+    int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, sp_weight_unit(p));
     int64_t width = p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
     for (int64_t k = 0; k < depth; k += part) {
-        int64_t count = depth - k < part ? depth - k : part, after = m * depth + (k + count) * width;
-        int64_t size = sp_weight_is_widened(p) ? 2 : 4;
-        bool ahead = FETCHES_AHEAD && after < p->M * depth;
+        int64_t count = depth - k < part ? depth - k : part;
+        const sp_weight_part of_panel = {.m = m, .width = width, .first = k, .count = count};
+        int64_t after = sp_weight_bytes(p, depth, m) + sp_weight_bytes(p, k + count, width);
+        bool ahead = FETCHES_AHEAD && after < sp_weight_bytes(p, depth, p->M);
         sp_product_run(&(sp_product){.a = x + k,
                                      .a_row = depth,
                                      .a_column = 1,
-                                     .b = sp_weight_widen(p, t->w, m * depth + k * width, count * width, w->panel),
+                                     .b = sp_weight_widen(p, t->w, &of_panel, w->panel),
                                      .b_row = width,
                                      .c = sums,
                                      .c_row = sums_row(t->l),
@@ -115,8 +116,8 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
                                      .columns = width,
                                      .depth = count,
                                      .accumulate = k > 0,
-                                     .next = ahead ? (const char *)t->w + after * size : NULL,
-                                     .ahead = sp_ceil_div(count * width * size, rows),
+                                     .next = ahead ? (const char *)t->w + after : NULL,
+                                     .ahead = sp_ceil_div(sp_weight_bytes(p, count, width), rows),
                                      .pairs = p->pairs});
     }
 }
@@ -189,8 +190,9 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     if (!l) return SP_MEMORY;
     int64_t K = sp_channels(x), threads = sp_threads();
     bool pairs = sp_product_takes_pairs && x->dtype == SP_BF16 && K % 2 == 0;
+    sp_dtype held = sp_weight_held(node->in[1], x, turned);
     l->pack = (sp_weight_packer){.taps = 1,
-                                 .held = pairs ? SP_BF16 : sp_weight_held(node->in[1], x),
+                                 .held = pairs && held != SP_Q8_0 ? SP_BF16 : held,
                                  .pairs = pairs,
                                  .dtype = node->in[1]->dtype,
                                  .C = K,
@@ -220,8 +222,9 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
     const sp_value *x = node->in[0], *y = node->out[0];
     if (!sp_is_f32_or_bf16(x) || sp_shape_count(x->shape) == 0 || sp_shape_count(y->shape) == 0)
         return SP_UNSUPPORTED;
-    if (x->dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_UNSUPPORTED;
     bool turned = ((const sp_linear_options *)node->options)->transposed;
+    bool quantised = sp_weight_held(node->in[1], x, turned) == SP_Q8_0; /* which the library would keep as bf16 */
+    if (x->dtype == SP_BF16 && sp_onednn_uses_amx() && !quantised) return SP_UNSUPPORTED;
     return create(node, sp_channels(y), turned, false, out);
 }
 

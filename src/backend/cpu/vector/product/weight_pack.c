@@ -13,8 +13,14 @@
 
 /* ---- reading ---- */
 
-static void read_row(float *to, const void *from, sp_dtype dtype, int64_t count)
+/* Elements at .. of the source. */
+static void read_row(float *to, const char *source, sp_dtype dtype, int64_t at, int64_t count)
 {
+    if (sp_dtype_is_quantised(dtype)) {
+        sp_dequantise(dtype, source, at, count, to);
+        return;
+    }
+    const void *from = source + at * (int64_t)sp_dtype_size(dtype);
     if (dtype == SP_BF16)
         sp_row_from_bf16(to, from, count);
     else if (dtype == SP_F16)
@@ -62,9 +68,8 @@ typedef struct {
 /* `count` elements from `at` on as f32: where they are, or in `row`. */
 static const float *row_of(const task *t, int64_t at, int64_t count, float *row)
 {
-    const char *from = t->source + at * (int64_t)sp_dtype_size(t->p->dtype);
-    if (t->p->dtype == SP_F32) return (const float *)(const void *)from;
-    read_row(row, from, t->p->dtype, count);
+    if (t->p->dtype == SP_F32) return (const float *)(const void *)t->source + at;
+    read_row(row, t->source, t->p->dtype, at, count);
     return row;
 }
 
@@ -224,6 +229,7 @@ static element_kind kind_of(const sp_weight_packer *p)
 
 static int64_t bytes_of(const sp_weight_packer *p)
 {
+    if (p->held == SP_Q8_0) return p->C / SP_Q8_0_BLOCK * padded(p->M) * SP_Q8_0_BYTES;
     return points_of(p) * p->C * padded(p->M) * (p->held == SP_F32 ? 4 : 2);
 }
 
@@ -259,6 +265,10 @@ void SP_ISA_SYMBOL(sp_weight_pack)(void *packer, const void *source, void *packe
 {
     (void)scratch;
     const sp_weight_packer *p = packer;
+    if (p->held == SP_Q8_0) {
+        sp_weight_pack_quantised(p, source, packed);
+        return;
+    }
     task t = {.p = p, .source = source, .packed = packed, .three = sp_threes_apart()};
     /* Parts of cache lines would go to memory one by one. */
     t.stream = bytes_of(p) >= SP_STREAM_BYTES && sizeof(sp_vf) == 64 && (uintptr_t)packed % 64 == 0;
@@ -338,7 +348,7 @@ static void repack(void *packer, const void *from, void *packed)
 
 void sp_weight_repacking(const sp_weight_packer *p, sp_packing *packing)
 {
-    if (p->taps != 1 || p->group != p->C || p->C % p->panel || p->M % p->panel) return;
+    if (p->taps != 1 || p->group != p->C || p->C % p->panel || p->M % p->panel || p->held == SP_Q8_0) return;
     sp_weight_packer other = *p;
     other.C = other.group = p->M;
     other.M = p->C;

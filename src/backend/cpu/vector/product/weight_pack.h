@@ -16,7 +16,8 @@
 typedef struct {
     int taps;       /* 1 or 9 */
     int output;     /* m, or 0 */
-    sp_dtype held;  /* in the pack: F32; BF16; or F16, whose output is 0. BF16 has pairs, or an output of 0 */
+    sp_dtype held;  /* in the pack: F32; BF16; or F16, whose output is 0. BF16 has pairs, or an output of 0. Q8_0 is of
+                       one tap and one group, its source too, and laid as quantised_weight.c says */
     bool pairs;     /* of input channels, side by side */
     bool turned;    /* filters by 180 degrees first; taps as they are stay so, and are met in reverse */
     bool doubled;   /* points that a doubled picture does not need are left out */

@@ -282,9 +282,10 @@ static sp_status create(sp_convolution_form form, sp_convolution_filters filters
     c->taps = filters == SP_FILTERS_BY_SIZE ? sp_convolution_packs_taps(form, &layer) : filters == SP_FILTERS_TAPS;
     if (c->taps) c->shape.block = sp_part_of(shape->tiles, MAX_TILES, 1);
     c->depth = shape->half ? shape->C : sp_part_of(shape->C, MAX_DEPTH, SP_LANES);
+    const sp_dtype held = c->taps ? sp_weight_held(weight, x, of_gradient) : SP_F32;
     c->packer = (sp_weight_packer){.taps = 9,
                                    .output = c->taps ? 0 : shape->output,
-                                   .held = shape->half ? SP_BF16 : c->taps ? sp_weight_held(weight, x) : SP_F32,
+                                   .held = shape->half ? SP_BF16 : held,
                                    .pairs = shape->half,
                                    .turned = of_gradient,
                                    .doubled = shape->doubled,
