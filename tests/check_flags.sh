@@ -141,12 +141,14 @@ report "a student of recorded draws"
 run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --min-size 32 --output flowing \
     --timestep-sampling logit-normal --t5-absent 77 "${quick[@]}"
 run generate -m flowing -p red --unet transformer_ema -W 64 -H 64 --t5-absent 256 -o flowing.png
+run generate -m "$golden/sd3" -p red -W 64 -H 64 --steps 3 -g 4 --skip-layers 1,2 --skip-layer-scale 2 \
+    --skip-layer-start .2 --skip-layer-stop 1 --weights q8 -o guided.png
 run distill --teacher "$golden/sd3" --data folder:pictures --resolution 64 --output three --t5 "$golden/t5" \
     "${quick[@]}"
 run generate -m three -p red -W 64 -H 64 --t5 "$golden/t5" -o three.png
 run data folder:pictures --cache cache3 --teacher "$golden/sd3" --resolution 64 --t5 "$golden/t5"
 run eval --model three --data folder:pictures --output report6 --metrics frechet --steps 1 --count 2 \
-    --resolution 64 --t5 "$golden/t5"
+    --resolution 64 --t5 "$golden/t5" --weights q8
 run data folder:pictures --cache cache77 --teacher "$golden/sd3" --resolution 64 --t5-absent 77
 run eval --model flowing --data folder:pictures --output report77 --metrics frechet --steps 1 --count 2 \
     --resolution 64 --t5-absent 77
@@ -179,7 +181,7 @@ serve --model "$teacher" --base "$teacher" --unet unet --prediction-type v_predi
     --lora-dir loras --embedding-dir tokens --output-dir saved --api-key-file keys --queue 2 \
     --queue-share 1 --deadline 60 --memory-limit 2G --stop-seconds 1 --log-prompts --threads 1
 serve -m "$teacher" --no-key
-serve -m "$golden/sd3" --t5-absent 77
+serve -m "$golden/sd3" --t5-absent 77 --weights q8
 serve -m "$golden/sd3" --t5 "$golden/t5"
 "$tests/write_certificate" cert.pem key.pem
 serve -m "$teacher" --tls-cert cert.pem --tls-key key.pem
@@ -254,7 +256,8 @@ report "scores of pictures"
 
 run inspect "$teacher" --prediction-type epsilon --device cpu
 run tokenize --model "$teacher" "red apple"
-run bench --model "$teacher" --only generate --part vae_decode --precision f32 --device cpu --json --threads 2
+run bench --model "$teacher" --only generate --part vae_decode --precision f32 --weights q8 --device cpu --json \
+    --threads 2
 run bench --model "$teacher" --only train --part distill_step --train-batch-size 1 --optimizer adamw -W 32 -H 16
 run bench --model "$teacher" --threads-model 8 --width 32 --height 32 --part unet_forward --only generate --json
 run bench --operator add

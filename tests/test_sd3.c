@@ -62,6 +62,34 @@ static void refuse(const splam_generate_options *o, splam_status status, const c
     if (found != status || !strstr(splam_error_message(), words)) fail_msg("%d: %s", found, splam_error_message());
 }
 
+/* A third pass without two blocks, in evaluations 1 to 3 of 7. */
+static void test_skip_layers(void **state)
+{
+    splam_generate_options o = request(state);
+    o.steps = 7;
+    o.skip_layers = "1,2";
+    o.skip_layer_scale = 1.5;
+    o.skip_layer_stop = 0.5;
+    check(state, o, "skip_layers");
+    o.save_latents = keep(state, "latents.safetensors");
+    o.skip_layers = "1,99";
+    refuse(&o, SPLAM_ARGUMENT, "expected numbers of blocks");
+    o.skip_layers = "1,";
+    refuse(&o, SPLAM_ARGUMENT, "expected numbers of blocks");
+    o.skip_layers = "1";
+    o.guidance = 1;
+    refuse(&o, SPLAM_ARGUMENT, "there is none");
+    o.guidance = 4;
+    o.skip_layers = NULL;
+    refuse(&o, SPLAM_ARGUMENT, "without `skip_layers`");
+    o = request(state);
+    o.model = shipped_teacher();
+    o.noise = NULL;
+    o.skip_layers = "1";
+    o.save_latents = keep(state, "latents.safetensors");
+    refuse(&o, SPLAM_ARGUMENT, "for Stable Diffusion 3");
+}
+
 static void keep_json(void *to, const splam_drawn *drawn)
 {
     sp_free(*(char **)to);
@@ -263,7 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_negative), TEST(test_clip_skip), TEST(test_lora), TEST(test_unguided), TEST(test_fewer_tokens),
-        TEST(test_third_encoder), TEST(test_decoding), TEST(test_refusals),
+        TEST(test_skip_layers), TEST(test_third_encoder), TEST(test_decoding), TEST(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

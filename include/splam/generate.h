@@ -159,6 +159,10 @@ typedef struct {
     const char *t5; /* Stable Diffusion 3's third text encoder, T5-XXL: a model's folder with text_encoder_3 and
                        tokenizer_3, such a folder, or a file of weights, with tokenizer.json beside it or in a
                        tokenizer_3 beside it or of the model; in place of t5_absent [none: zeros stand for it] */
+    const char *skip_layers; /* Stable Diffusion 3, skip-layer guidance: blocks of the transformer, "7,8,9". In steps i
+                                of n with start n < i < stop n the output less that of the transformer without them,
+                                times the scale, is added to what guidance makes; a third pass in these [none] */
+    double skip_layer_scale, skip_layer_start, skip_layer_stop; /* [2.8, 0.01, 0.2] */
     const char *weights; /* how weights are held in memory: "stored", in the type of the file, or "q8": those of linear
                             layers and 1x1 convolutions in blocks of 32 numbers of 8 bits with a scale (Q8_0,
                             docs/formats.md), half of what 16 bits take; the rest as stored ["stored"] */

@@ -267,16 +267,17 @@ static void check_inputs(sp_builder *b, const sp_mmdit_config *c, const sp_value
 static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
 {
     const sp_mmdit_config *c = config;
-    const sp_block_options *recomputed = options;
+    const sp_block_options *blocks = options;
     check_inputs(b, c, in);
     if (sp_builder_failed(b)) return;
     sp_value *sample = sp_values_get(in, "sample"), *x = patches(b, c, sample);
     sp_value *time = conditioning(b, c, sp_values_get(in, "timestep"), sp_values_get(in, "pooled_projections"));
     sp_value *y = sp_linear_layer(b, "context_embedder", sp_values_get(in, "encoder_hidden_states"), width_of(c));
     for (int64_t i = 0; i < c->blocks; i++) {
-        if (recomputed) sp_block_begin(b, recomputed, (int)i);
+        if (blocks && blocks->left_out >> i & 1) continue;
+        if (blocks) sp_block_begin(b, blocks, (int)i);
         block(b, c, i, time, &x, &y);
-        if (recomputed) sp_checkpoint_end(b);
+        if (blocks) sp_checkpoint_end(b);
     }
     const modulation m = modulate(b, "norm_out.linear", time, OF_LAST);
     x = scale_and_shift(b, plain_norm(b, x), m.chunk[LAST_SCALE], m.chunk[LAST_SHIFT]);

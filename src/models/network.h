@@ -45,6 +45,7 @@ enum { SP_MAX_BLOCKS = 64 };
 typedef struct {
     uint64_t recompute;
     int first_block;
+    uint64_t left_out; /* bit k: the network's block k is not there, of transformers alone; the rest as ever */
 } sp_block_options;
 /* Begins block `index` of a network, counted from 0, which sp_checkpoint_end ends. */
 void sp_block_begin(sp_builder *b, const sp_block_options *options, int index);

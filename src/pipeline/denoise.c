@@ -22,9 +22,22 @@ static sp_value *twice(sp_builder *b, sp_value *x)
     return sp_concat(b, 2, pair, 0);
 }
 
+/* The conditional half of the inputs, through the network without some of its blocks. */
+static sp_value *without_blocks(sp_builder *b, const sp_network_use *network, uint64_t blocks, const sp_values *in,
+                                int64_t n)
+{
+    const sp_block_options options = {.left_out = blocks};
+    sp_network_use third = *network;
+    sp_values half = {0};
+    third.options = &options;
+    for (int i = 0; i < in->count; i++)
+        sp_values_add(&half, in->item[i].name, sp_slice(b, in->item[i].value, 0, 0, n));
+    return sp_network_value(b, &third, &half);
+}
+
 /* Inputs "latent" [N,C,h,w], "scale" and "timestep" [N]; the conditioning in N rows, or in 2N with the negative half
- * second and "cond_weight", "negative_weight" [N] the weights of the two outputs; "timestep_cond" [N,dim] for
- * cond_proj. Output "model_output" [N,C,h,w]. */
+ * second and "cond_weight", "negative_weight", with a third pass "skipped_weight" [N] the weights of the outputs;
+ * "timestep_cond" [N,dim] for cond_proj. Output "model_output" [N,C,h,w]. */
 static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise_shape *shape)
 {
     const sp_denoiser *c = &p->facts;
@@ -49,8 +62,13 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise
     if (guided) {
         sp_value *terms[] = {
             sp_input(b, "cond_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, 0, n),
-            sp_input(b, "negative_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, n, n)};
-        output = sp_sample_combine(b, 2, terms);
+            sp_input(b, "negative_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT), sp_slice(b, output, 0, n, n),
+            NULL, NULL};
+        if (shape->left_out) {
+            terms[4] = sp_input(b, "skipped_weight", SP_F32, sp_shape_of(n), SP_RATE_PROMPT);
+            terms[5] = without_blocks(b, &network, shape->left_out, &in, n);
+        }
+        output = sp_sample_combine(b, shape->left_out ? 3 : 2, terms);
     }
     sp_output(b, "model_output", sp_nhwc_to_nchw(b, output));
 }
@@ -63,7 +81,7 @@ static bool is_batch_of_alone(const sp_pipeline *p, const sp_denoise_shape *shap
 static sp_status make_builder(const sp_pipeline *p, const sp_denoise_shape *shape, sp_builder **out)
 {
     SP_TRY(sp_builder_create(out));
-    if (is_batch_of_alone(p, shape)) sp_builder_set_samples(*out, shape->guided ? 2 : 1);
+    if (is_batch_of_alone(p, shape)) sp_builder_set_samples(*out, !shape->guided ? 1 : shape->left_out ? 3 : 2);
     build_denoiser(*out, p, shape);
     return SP_OK;
 }
@@ -84,11 +102,12 @@ static sp_status build(const void *context, sp_builder **out)
 static sp_plan_use use_of(const denoiser *d, char text[SP_PLAN_SHAPE])
 {
     const sp_denoise_shape *s = d->shape;
-    char conditioning[SP_PLAN_SHAPE - 96];
+    char conditioning[SP_PLAN_SHAPE - 128], third[24] = "";
+    if (s->left_out) snprintf(third, sizeof third, " less %llx", (unsigned long long)s->left_out);
     sp_conditioning_text(s->conditioning, conditioning, sizeof conditioning);
-    snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s%s, %s", (long long)s->batch, (long long)s->width,
-             (long long)s->height, s->guided ? " guided" : "", is_batch_of_alone(d->pipeline, s) ? " as alone" : "",
-             conditioning);
+    snprintf(text, SP_PLAN_SHAPE, "%lld of %lldx%lld%s%s%s, %s", (long long)s->batch, (long long)s->width,
+             (long long)s->height, s->guided ? " guided" : "", third,
+             is_batch_of_alone(d->pipeline, s) ? " as alone" : "", conditioning);
     return (sp_plan_use){
         .network = "unet", .shape = text, .build = build, .context = d, .weights = d->pipeline->denoiser_weights};
 }
@@ -105,6 +124,7 @@ static sp_status prepare(sp_pipeline *p, const sp_denoise_shape *shape)
 {
     char text[SP_PLAN_SHAPE];
     const denoiser d = {p, shape};
+    if (shape->left_out && p->plans.most < 2) p->plans.most = 2; /* the other one is needed again */
     const sp_plan_use use = use_of(&d, text);
     return sp_plans_run(&p->plans, &use, &p->denoiser_run);
 }
@@ -148,13 +168,15 @@ static double guidance_of(const sp_denoise_request *r, int64_t i)
     return r->guidance_of_each ? r->guidance_of_each[i < rows ? i : rows - 1] : r->guidance;
 }
 
-static sp_status set_weights(sp_pipeline *p, const sp_denoise_request *r, int64_t first, int64_t batch)
+/* `skipped`: the scale of what a third pass is without; 0: there is none. */
+static sp_status set_weights(sp_pipeline *p, const sp_denoise_request *r, double skipped, int64_t first, int64_t batch)
 {
     sp_tensor cond = {0}, negative = {0};
     sp_status status = sp_tensor_create(SP_F32, sp_shape_of(batch), &cond);
+    if (skipped != 0) SP_TRY(set_all(p->denoiser_run, "skipped_weight", batch, -skipped));
     if (!status) status = sp_tensor_create(SP_F32, sp_shape_of(batch), &negative);
     for (int64_t i = 0; i < batch && !status; i++) {
-        ((float *)cond.data)[i] = (float)guidance_of(r, first + i);
+        ((float *)cond.data)[i] = (float)(guidance_of(r, first + i) + skipped);
         ((float *)negative.data)[i] = (float)(1 - guidance_of(r, first + i));
     }
     if (!status) status = sp_run_set_input(p->denoiser_run, "cond_weight", &cond);
@@ -164,10 +186,11 @@ static sp_status set_weights(sp_pipeline *p, const sp_denoise_request *r, int64_
     return status;
 }
 
-static sp_status set_guidance(sp_pipeline *p, const sp_denoise_request *r, int64_t first, int64_t batch)
+static sp_status set_guidance(sp_pipeline *p, const sp_denoise_request *r, double skipped, int64_t first,
+                              int64_t batch)
 {
     int64_t dim = p->facts.time_cond_dim;
-    if (sp_pipeline_is_guided(p, r->guidance)) return set_weights(p, r, first, batch);
+    if (sp_pipeline_is_guided(p, r->guidance)) return set_weights(p, r, skipped, first, batch);
     if (!dim) return SP_OK;
     sp_tensor timestep_cond = {0};
     SP_TRY(sp_tensor_create(SP_F32, sp_shape_of(batch, dim), &timestep_cond));
@@ -178,7 +201,7 @@ static sp_status set_guidance(sp_pipeline *p, const sp_denoise_request *r, int64
     return status;
 }
 
-static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, int64_t first,
+static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, double skipped, int64_t first,
                                   int64_t batch)
 {
     bool guided = sp_pipeline_is_guided(p, r->guidance);
@@ -191,7 +214,7 @@ static sp_status set_conditioning(sp_pipeline *p, const sp_denoise_request *r, i
     }
     sp_status status = sp_conditioning_set(p->denoiser_run, "", &rows);
     sp_conditioning_free(&rows);
-    return status ? status : set_guidance(p, r, first, batch);
+    return status ? status : set_guidance(p, r, skipped, first, batch);
 }
 
 /* ---- the loop ---- */
@@ -262,16 +285,36 @@ static void show(const sp_denoise_request *r, int point, int64_t first, int64_t 
     if (r->observer.see) r->observer.see(r->observer.context, point, first, count, s->z.data);
 }
 
+/* Whether evaluation i has a third pass. */
+static bool skips_in(const sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler, int i)
+{
+    const sp_skip_layers *skip = &r->skip_layers;
+    return skip->blocks && sp_pipeline_is_guided(p, r->guidance) && i > sampler->count * skip->start &&
+           i < sampler->count * skip->stop;
+}
+
+/* The run of evaluation i with what the batch is told, where it is not that of the one before. */
+static sp_status change_run(sp_pipeline *p, const sp_denoise_request *r, const sp_sampler *sampler, int i,
+                            int64_t first, const sp_denoise_shape *shape)
+{
+    bool skips = skips_in(p, r, sampler, i);
+    if (i > 0 && skips == skips_in(p, r, sampler, i - 1)) return SP_OK;
+    sp_denoise_shape own = *shape;
+    if (skips) own.left_out = r->skip_layers.blocks;
+    SP_TRY(prepare(p, &own));
+    return set_conditioning(p, r, skips ? r->skip_layers.scale : 0, first, shape->batch);
+}
+
 /* Samples first..first+count-1; the rest of the batch is zeros that nobody looks at. */
-static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r,
+static sp_status denoise_batch(sp_pipeline *p, const sp_denoise_request *r, const sp_denoise_shape *shape,
                                const sp_sampler *sampler, int64_t first, int64_t count,
                                denoise_state *s, const sp_callbacks *callbacks)
 {
     SP_TRY(start(r, sampler, first, count, s));
     show(r, 0, first, count, s);
-    SP_TRY(set_conditioning(p, r, first, s->z.shape.dim[0]));
     for (int i = 0; i < sampler->count; i++) {
         SP_TRY(sp_check_cancelled(callbacks));
+        SP_TRY(change_run(p, r, sampler, i, first, shape));
         if (sampler->step[i].next.fresh != 0) SP_TRY(draw(r, first, count, i + 1, 1, &s->fresh));
         SP_TRY(run_step(p, sampler, i, s, callbacks));
         show(r, i + 1, first, count, s);
@@ -352,7 +395,7 @@ static sp_status denoise(sp_pipeline *p, const sp_denoise_request *r, const sp_s
     sp_report(callbacks, "denoising", 0, s.total, NULL);
     for (int64_t first = 0; first < count && !status; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
-        status = denoise_batch(p, r, sampler, first, n, &s, callbacks);
+        status = denoise_batch(p, r, &plan, sampler, first, n, &s, callbacks);
         if (!status) memcpy((char *)latents->data + (size_t)first * one, s.z.data, (size_t)n * one);
     }
     sp_tensor_free(&s.z);

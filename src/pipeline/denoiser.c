@@ -29,7 +29,8 @@ static sp_denoiser of_transformer(const sp_mmdit_config *c)
                          .unit = c->patch_size,
                          .most_side = c->patch_size * c->positions,
                          .context_dim = c->context_dim,
-                         .pooled_dim = c->pooled_dim};
+                         .pooled_dim = c->pooled_dim,
+                         .blocks = c->blocks};
 }
 
 sp_denoiser sp_denoiser_of(const sp_component_config *config)

@@ -195,6 +195,8 @@ static sp_picture_facts facts_of(const sp_pipeline *p, const sp_drawing *d, int6
         .table = &d->table,
         .eta = s->sampler.eta,
         .guidance = s->guidance,
+        .skip_layers = s->skip_layers,
+        .skipped = o->skip_layers,
         .has_seed = !d->noise_file,
         .seed = s->seed + (uint64_t)number,
         .torch = o->rng == SPLAM_RNG_TORCH,

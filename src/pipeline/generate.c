@@ -49,13 +49,19 @@ static int64_t part_of(const member *first, int64_t left)
     return count;
 }
 
-/* What a batch has in common beside the options: two passes or one, as many chunks. One that starts from a picture is
- * a group of its own. */
+static bool same_skip_layers(const sp_skip_layers *a, const sp_skip_layers *b)
+{
+    return a->blocks == b->blocks && a->scale == b->scale && a->start == b->start && a->stop == b->stop;
+}
+
+/* What a batch has in common beside the options: two passes or one, the same third one, as many chunks. One that starts
+ * from a picture is a group of its own. */
 static bool goes_with(const sp_drawing *d, const member *first)
 {
     const sp_drawing *other = first->drawing;
     if (d == other) return sp_drawing_chunks(d, d->next) == sp_drawing_chunks(d, first->number);
     return !d->posterior.data && !other->posterior.data && d->guided == other->guided &&
+           same_skip_layers(&d->sampling.skip_layers, &other->sampling.skip_layers) &&
            sp_drawing_chunks(d, d->next) == sp_drawing_chunks(other, first->number);
 }
 
@@ -261,6 +267,7 @@ static sp_status denoise_group(generation *g, const group *a, sp_tensor *latents
         .sampler = d->sampling.sampler,
         .guidance = d->sampling.guidance,
         .guidance_of_each = in.guidance,
+        .skip_layers = d->sampling.skip_layers,
         .conditioning = &in.conditioning,
         .negative = &in.negative,
         .image = &in.image,
@@ -402,6 +409,7 @@ static bool ask_memory(const generation *g, sp_picture_sizes *sizes, sp_memory_q
         if (d->most_chunks > *chunks) *chunks = d->most_chunks;
         q->prompt_count += d->request->prompts.count;
         q->guided |= d->guided;
+        q->left_out |= d->sampling.skip_layers.blocks;
         q->encodes |= d->request->image.pixels != NULL;
         q->decodes |= sp_drawing_wants_pictures(d);
         q->make_room = o->make_room;

@@ -128,7 +128,7 @@ static sp_status plan_denoise(planning *g)
     sp_memory_choice *choice = g->choice;
     sp_shape latents = sp_latent_shape(g->question->sizes, choice->group);
     const sp_conditioning conditioning = sp_pipeline_conditioning(p, choice->group);
-    const sp_denoise_shape shape = {
+    sp_denoise_shape shape = {
         .batch = sp_denoise_batch(choice->group, latents.dim[2], latents.dim[3], choice->batch),
         .height = latents.dim[2],
         .width = latents.dim[3],
@@ -137,6 +137,11 @@ static sp_status plan_denoise(planning *g)
     sp_plan_memory memory;
     SP_TRY(sp_pipeline_plan_denoise(p, &shape, &memory));
     set_stage(&g->table, DENOISE, &memory);
+    shape.left_out = g->question->left_out;
+    if (shape.left_out) { /* in a plan of its own, of the same weights */
+        SP_TRY(sp_pipeline_plan_denoise(p, &shape, &memory));
+        g->table.activations[DENOISE] += memory.arena + memory.boundary;
+    }
     choice->batch = shape.batch;
     return SP_OK;
 }

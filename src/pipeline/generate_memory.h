@@ -7,6 +7,7 @@
 typedef struct {
     const sp_picture_sizes *sizes;
     size_t prompt_count;
+    uint64_t left_out; /* blocks that a third pass is without in some steps; 0: there is none */
     bool guided, encodes, decodes; /* two passes; a picture to start from; to pictures */
     bool fits;                     /* a preview (preview.h) */
     bool held;                     /* what is planned stays after the call */

@@ -242,6 +242,12 @@ static json_t *facts_object(const sp_picture_facts *f, const char *prompt, const
     bad |= json_object_set_new(o, "timesteps", timestep_list(f->table));
     if (f->sampler == SP_SAMPLER_TCD || is_ddim_drawing(f)) bad |= json_object_set_new(o, "eta", json_real(f->eta));
     bad |= json_object_set_new(o, "guidance", json_real(f->guidance));
+    if (f->skip_layers.blocks) {
+        const sp_skip_layers *skip = &f->skip_layers;
+        bad |= json_object_set_new(o, "skip_layers",
+                                   json_pack("{s:s, s:f, s:f, s:f}", "blocks", f->skipped, "scale", skip->scale,
+                                             "start", skip->start, "stop", skip->stop));
+    }
     if (f->strength > 0) {
         bad |= json_object_set_new(o, "init_image", json_string(f->init_image));
         bad |= json_object_set_new(o, "strength", json_real(f->strength));

@@ -44,6 +44,8 @@ typedef struct {
     const sp_sampler *table; /* for its timesteps */
     double eta; /* see sp_sampler_has_eta */
     double guidance;
+    sp_skip_layers skip_layers;
+    const char *skipped; /* its blocks, "7,8,9", where there are any */
     bool has_seed; /* false: the noise was given */
     uint64_t seed;
     bool torch; /* the generator was PyTorch's */

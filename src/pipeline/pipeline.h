@@ -112,6 +112,7 @@ typedef struct {
     double guidance; /* CFG scale G: uncond + G (cond - uncond); 1: one pass. A network with
                         cond_proj is told G - 1 instead, in one pass */
     const double *guidance_of_each; /* [N] instead: 1 is in all of them or in none; NULL: the same for all */
+    sp_skip_layers skip_layers;
     const sp_conditioning *conditioning; /* of N samples */
     const sp_conditioning *negative; /* of one or N; only looked at where there are two passes */
     const sp_tensor *image; /* what a sampler with a strength starts from: latents as the UNet
@@ -128,6 +129,7 @@ typedef struct {
     int64_t batch, height, width; /* samples at once; of the latent */
     const sp_conditioning *conditioning; /* a description; its rows do not matter */
     bool guided;                  /* two passes */
+    uint64_t left_out;            /* guided: blocks that a third pass is without; 0: there is none */
 } sp_denoise_shape;
 /* Into how large batches denoising cuts `samples`, none larger than `most`; 0: by size. */
 int64_t sp_denoise_batch(int64_t samples, int64_t height, int64_t width, int64_t most);

@@ -1,6 +1,8 @@
 /* What a request asks for, seen against the model. */
 #include "pipeline/request.h"
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include "base/log.h"
 #include "models/guidance.h"
@@ -44,6 +46,40 @@ static void choose_guidance(const splam_generate_options *o, const sp_scheduler_
                     range->high);
 }
 
+/* "7,8,9" as bits. */
+static sp_status read_blocks(const char *text, int64_t count, uint64_t *out)
+{
+    for (const char *at = text; at; at = strchr(at, ',')) {
+        char *end;
+        if (*at == ',') at++;
+        long block = strtol(at, &end, 10);
+        if (end == at || *at < '0' || *at > '9' || (*end && *end != ',') || block >= count)
+            return sp_fail(SP_ARGUMENT, "`skip_layers` is \"%s\", expected numbers of blocks with commas, 0 to %lld",
+                           text, (long long)count - 1);
+        *out |= UINT64_C(1) << block;
+    }
+    return SP_OK;
+}
+
+static sp_status choose_skip_layers(const splam_generate_options *o, const sp_denoiser *denoiser, sp_sampling *g)
+{
+    static const sp_skip_layers usual = {.scale = 2.8, .start = 0.01, .stop = 0.2}; /* diffusers' */
+    const double *const given[] = {&o->skip_layer_scale, &o->skip_layer_start, &o->skip_layer_stop};
+    static const char *const names[] = {"skip_layer_scale", "skip_layer_start", "skip_layer_stop"};
+    for (int i = 0; i < 3 && !o->skip_layers; i++)
+        if (splam_is_given(*given[i]))
+            return sp_fail(SP_ARGUMENT, "`%s` is given without `skip_layers`", names[i]);
+    if (!o->skip_layers) return SP_OK;
+    if (!denoiser->blocks)
+        return sp_fail(SP_ARGUMENT, "`skip_layers` is for Stable Diffusion 3, and this model has a %s", denoiser->name);
+    if (g->guidance == 1) return sp_fail(SP_ARGUMENT, "`skip_layers` adds to guidance, and there is none");
+    g->skip_layers = usual;
+    double *const own[] = {&g->skip_layers.scale, &g->skip_layers.start, &g->skip_layers.stop};
+    for (int i = 0; i < 3; i++)
+        if (splam_is_given(*given[i])) *own[i] = *given[i];
+    return read_blocks(o->skip_layers, denoiser->blocks, &g->skip_layers.blocks);
+}
+
 static sp_status choose_seed(const splam_generate_options *o, sp_sampling *g)
 {
     if (!o->random_seed) {
@@ -64,6 +100,7 @@ sp_status sp_sampling_choose(const splam_generate_options *o, const sp_scheduler
     *out = (sp_sampling){0};
     SP_TRY(choose_sampler(o, scheduler, out));
     choose_guidance(o, scheduler, &denoiser->guidance, out);
+    SP_TRY(choose_skip_layers(o, denoiser, out));
     return choose_seed(o, out);
 }
 

@@ -18,9 +18,11 @@ enum { SP_MAX_SIDE = 16384 }; /* pixels of a picture */
 typedef struct {
     sp_sampler_options sampler;
     double guidance;
+    sp_skip_layers skip_layers;
     uint64_t seed;
 } sp_sampling;
-/* A warning for a guidance out of the UNet's range. */
+/* A warning for a guidance out of the UNet's range. SP_ARGUMENT for skip-layer guidance of a network that has no such
+ * blocks, or without guidance. */
 sp_status sp_sampling_choose(const splam_generate_options *options, const sp_scheduler_config *scheduler,
                              const sp_denoiser *denoiser, sp_sampling *out);
 

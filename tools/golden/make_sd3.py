@@ -93,6 +93,8 @@ def main():
         "skipped": case(pipeline, noise, clip_skip=1, **guided),
         "absent77": case(pipeline, noise, negative_prompt="dull fog", max_sequence_length=77, **guided),
         "unguided": case(pipeline, noise, guidance_scale=1.0, num_inference_steps=7),
+        "skip_layers": case(pipeline, noise, guidance_scale=4.0, num_inference_steps=7, skip_guidance_layers=[1, 2],
+                            skip_layer_guidance_scale=1.5, skip_layer_guidance_stop=0.5),
         "student": case(pipeline, noise, guidance_scale=1.0, sigmas=[1.0, 0.75, 0.5, 0.25]),
     }
     z = tensors["unguided"].double() / pipeline.vae.config.scaling_factor + pipeline.vae.config.shift_factor
