@@ -172,6 +172,25 @@ def test_a_dropped_picture_gives_its_settings(b, url):
     check(values == ["a \"quoted\" apple, ripe", "leaf", "3", "7", "2.5", "euler-a", "64", "32"], values)
 
 
+def test_settings_without_a_place_are_said(b, url):
+    Page(b, url)
+
+    def drop(**settings):
+        body = json.dumps({"prompt": "red apple", "steps": 3, "width": 64, "height": 64, **settings}).encode()
+        asked = urllib.request.Request(url + "/sdapi/v1/txt2img", body, {"Content-Type": "application/json"})
+        b.run(DROP, json.load(urllib.request.urlopen(asked))["images"][0])
+        wait_for("the question", lambda: b.is_seen("#dropped"))
+        b.click("#dropped-settings")
+        wait_for("the answer", lambda: not b.is_seen("#dropped"))
+        return b.text("#warnings")
+    said = drop(sampler_name="DDIM", eta=.5)
+    check("Eta DDIM: 0.5" in said and "Sampler" not in said, said)
+    said = drop(sampler_name="DPM++ 2M Karras")
+    check("Sampler: DPM++ 2M Karras" in said and "Schedule type: Karras" in said and "Eta" not in said, said)
+    said = drop(sampler_name="Euler")
+    check("Not taken over" not in said, said)
+
+
 def test_what_is_no_picture_is_refused(b, url):
     Page(b, url)
     b.run(DROP, base64.b64encode(b"no picture at all").decode())
