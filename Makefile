@@ -4,8 +4,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers tsan fuzz fuzz-all install deb \
-	clean format
+.PHONY: all dependencies test test-page test-clients demo sanitize sanitize-readers tsan fuzz fuzz-all analyze install \
+	deb clean format
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -87,6 +87,10 @@ fuzz-all:
 	    if $(MAKE) --no-print-directory fuzz TARGET=$${target%.c} SECONDS=$(SECONDS); then passed=$$((passed + 1)); \
 	    else failed=$$((failed + 1)); fi; \
 	done; echo "$$passed passed, $$failed failed"; [ $$failed -eq 0 ]
+
+# Static analysis (Debian: cppcheck, clang-tidy); not a part of the tests.
+analyze: all
+	@tools/analyze.sh $(BUILD)
 
 install: all
 	@meson configure $(BUILD) --prefix $(PREFIX)

@@ -52,6 +52,8 @@ static void parse(const sp_verb *verb, int count, char **words)
     char message[4096];
     const char *operand;
     texts_used = integers_used = kept_used = 0;
+    memset(texts, 0, sizeof texts);
+    memset(integers, 0, sizeof integers);
     sandboxed = false;
     if (verb->size > sizeof target || splam_option_defaults(verb->verb, target, verb->size) != SPLAM_OK) abort();
     if (options_parse(&c, count, words, &operand) != OPTIONS_RUN) return;

@@ -92,7 +92,7 @@ static splam_status exchange(const client *c, const char *method, const char *pa
     splam_status status = converse(c, method, path, body, &text, &size);
     if (status) return status;
     char *end = text ? strstr(text, "\r\n\r\n") : NULL;
-    if (!end || sscanf(text, "HTTP/1.%*d %d", code) != 1 || !is_whole(text, end, size - (size_t)(end + 4 - text)))
+    if (!end || sscanf(text, "HTTP/1.%*d %3d", code) != 1 || !is_whole(text, end, size - (size_t)(end + 4 - text)))
         status = fail(c, SPLAM_IO, "%s: the answer is none, or not whole", c->settings->server);
     else if (!(*out = json_loadb(end + 4, size - (size_t)(end + 4 - text), 0, NULL)))
         status = fail(c, SPLAM_IO, "%s: the answer is no JSON", c->settings->server);

@@ -88,7 +88,10 @@ all() { # KIND FIRST LAST: POINTS limits from the first to the last
         [ "$next" = "$limit" ] || try "$next"
     done
     count=$((count + 1))
-    [ $refused -gt 0 ] || wrong=$((wrong + 1))
+    # How much memory and how many files a machine's libraries take is not known here.
+    case $kind in
+    full | size) [ $refused -gt 0 ] || wrong=$((wrong + 1)) ;;
+    esac
     [ $wrong -eq 0 ] && echo "ok $count - $kind: $tried limits, $refused refused, $inside ended inside a library" ||
         echo "not ok $count - $kind: $wrong wrong of $tried"
 }

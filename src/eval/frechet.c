@@ -278,8 +278,9 @@ static sp_status trace_by_eigenvalues(const sp_linear_algebra *la, const double 
                                       double *out)
 {
     int n = (int)dim;
-    double *product = sp_alloc((size_t)(dim * dim + dim) * sizeof *product), *values = product + dim * dim;
+    double *product = sp_alloc((size_t)(dim * dim + dim) * sizeof *product);
     if (!product) return SP_MEMORY;
+    double *values = product + dim * dim;
     memcpy(product, b, (size_t)(dim * dim) * sizeof *product);
     la->dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, n, n, 1, lower, n, product, n);
     la->dtrmm(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, n, n, 1, lower, n, product, n);
