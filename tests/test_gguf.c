@@ -177,6 +177,7 @@ static void a_file_is_read(void **state)
             assert_true(sp_load(found->data, found->dtype, k) == sp_load(wanted->data, wanted->dtype, k));
     }
     assert_int_equal(sp_tensor_file_find(file, "eight.weight")->dtype, SP_Q8_0);
+    assert_int_equal(sp_tensor_file_find(file, "laid_out.weight")->dtype, SP_Q8_0);
     assert_int_equal(sp_tensor_file_find(file, "brain.weight")->dtype, SP_BF16);
     sp_tensor_file_close(values);
     sp_tensor_file_close(file);
@@ -253,6 +254,12 @@ static void files_that_are_none(void **state)
     assert_message("no multiple of 32");
     assert_status(sp_tensor_file_open(changed(state, whole, size, eight + 4 + 16 + 4, &many, 8), &file), SP_FORMAT);
     assert_message("is it truncated?");
+    const int32_t five = 5;
+    const char *entry = "comfy.gguf.orig_shape.laid_out.weight";
+    size_t shape = place_of(whole, size, entry) + strlen(entry) + 4;
+    assert_status(sp_tensor_file_open(changed(state, whole, size, shape + 12, &five, 4), &file), SP_FORMAT);
+    assert_message("is laid out as [2,256], and is said to have the shape [5,2,8,8]");
+    assert_status(sp_tensor_file_open(changed(state, whole, size, shape + 4, &many, 8), &file), SP_FORMAT);
     assert_status(sp_tensor_file_open(changed(state, whole, size, eight - 12, "four.weight", 11), &file), SP_OK);
     sp_tensor_file_close(file);
     sp_free(whole);

@@ -6,6 +6,7 @@
  * https://github.com/ggml-org/ggml/blob/master/docs/gguf.md */
 #include <string.h>
 
+#include "base/text.h"
 #include "formats/tensor_file_parts.h"
 
 enum { USUAL_ALIGNMENT = 32, LONGEST_NAME = 4096, LONGEST_WORD = 4096, MOST_TENSORS = 1 << 20, MOST_ENTRIES = 1 << 20 };
@@ -16,6 +17,7 @@ typedef struct {
     const sp_mapped_file *shard;
     size_t at;
     size_t alignment;
+    sp_dictionary *shapes; /* tensor -> sp_shape, of tensors that are laid out as another */
 } reader;
 
 bool sp_gguf_is(const sp_mapped_file *shard)
@@ -62,7 +64,7 @@ static sp_status take_text(reader *r, size_t longest, const char *what, char **o
 
 /* ---- entries ---- */
 
-enum { TYPE_U32 = 4, TYPE_TEXT = 8, TYPE_ARRAY = 9 };
+enum { TYPE_U32 = 4, TYPE_I32 = 5, TYPE_TEXT = 8, TYPE_ARRAY = 9 };
 /* Bytes of a value by its type; 0: a text or an array. */
 static const size_t value_bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 enum { TYPES = sizeof value_bytes / sizeof *value_bytes };
@@ -80,12 +82,34 @@ static sp_status skip_text(reader *r)
     return length > r->shard->size - r->at ? fail_short(r, "an entry") : take(r, NULL, (size_t)length, "an entry");
 }
 
-static sp_status skip_array(reader *r, const char *key)
+/* ComfyUI-GGUF lays tensors whose rows are no whole blocks out in rows of 256, and says what they were, outermost
+ * dimension first: entries "comfy.gguf.orig_shape.NAME", arrays of i32. */
+static const char laid_out[] = "comfy.gguf.orig_shape.";
+
+static sp_status read_laid_out(reader *r, const char *name, uint64_t count)
+{
+    sp_shape *shape = sp_arena_alloc(r->file->arena, sizeof *shape);
+    if (!shape) return SP_MEMORY;
+    if (count > SP_MAX_RANK)
+        return sp_fail(SP_FORMAT, "%s: the shape of tensor \"%s\" has %llu dimensions, at most %d are possible",
+                       r->shard->path, name, (unsigned long long)count, SP_MAX_RANK);
+    *shape = (sp_shape){.rank = (int)count};
+    for (int i = 0; i < shape->rank; i++) {
+        int32_t dim;
+        SP_TRY(take(r, &dim, sizeof dim, "an entry"));
+        shape->dim[i] = dim;
+    }
+    return sp_dictionary_put(r->shapes, name, shape);
+}
+
+static sp_status read_array(reader *r, const char *key)
 {
     uint32_t type;
     uint64_t count;
     SP_TRY(take(r, &type, sizeof type, "an entry"));
     SP_TRY(take(r, &count, sizeof count, "an entry"));
+    if (sp_starts_with(key, laid_out) && type == TYPE_I32)
+        return read_laid_out(r, key + sizeof laid_out - 1, count);
     if (type >= TYPES || type == TYPE_ARRAY) return fail_type(r, key, type);
     size_t least = type == TYPE_TEXT ? sizeof count : value_bytes[type];
     if (count > (r->shard->size - r->at) / least) return fail_short(r, "an entry");
@@ -95,7 +119,7 @@ static sp_status skip_array(reader *r, const char *key)
     return SP_OK;
 }
 
-/* Texts are the file's metadata; of the rest only the alignment says something about tensors. */
+/* Texts are the file's metadata; of the rest only the alignment and shapes say something about tensors. */
 static sp_status read_entry(reader *r)
 {
     char *key, *text;
@@ -103,7 +127,7 @@ static sp_status read_entry(reader *r)
     SP_TRY(take_text(r, LONGEST_NAME, "the key of an entry", &key));
     SP_TRY(take(r, &type, sizeof type, "an entry"));
     if (type >= TYPES) return fail_type(r, key, type);
-    if (type == TYPE_ARRAY) return skip_array(r, key);
+    if (type == TYPE_ARRAY) return read_array(r, key);
     if (strcmp(key, "general.alignment") == 0) {
         uint32_t alignment = 0;
         if (type == TYPE_U32) SP_TRY(take(r, &alignment, sizeof alignment, "an entry"));
@@ -169,6 +193,18 @@ static sp_status read_shape(reader *r, const char *name, sp_shape *out)
     return SP_OK;
 }
 
+/* The shape that the tensor had before it was laid out in rows of another length. */
+static sp_status take_shape(const reader *r, sp_file_entry *entry)
+{
+    const sp_shape *shape = sp_dictionary_get(r->shapes, entry->name);
+    if (!shape) return SP_OK;
+    if (sp_shape_count(*shape) != sp_tensor_count(&entry->tensor))
+        return sp_fail(SP_FORMAT, "%s: tensor \"%s\" is laid out as %s, and is said to have the shape %s",
+                       r->shard->path, entry->name, sp_shape_text(entry->tensor.shape), sp_shape_text(*shape));
+    entry->tensor.shape = *shape;
+    return SP_OK;
+}
+
 static sp_status read_tensor(reader *r)
 {
     sp_file_entry *entry = &r->file->entries[r->file->count];
@@ -191,7 +227,7 @@ static sp_status read_tensor(reader *r)
                        name, (unsigned long long)offset, r->alignment);
     entry->begin = offset;
     r->file->count++;
-    return SP_OK;
+    return take_shape(r, entry);
 }
 
 /* Where the data of entries from `first` on lie, now that it is known where the list ends. */
@@ -214,26 +250,34 @@ static sp_status place_tensors(const reader *r, size_t first)
     return SP_OK;
 }
 
-sp_status sp_gguf_read(sp_tensor_file *file, const sp_mapped_file *shard)
+static sp_status read_file(reader *r)
 {
-    reader r = {file, shard, sizeof magic, USUAL_ALIGNMENT};
     uint32_t version;
     uint64_t tensors, entries;
-    const size_t first = file->count;
-    SP_TRY(take(&r, &version, sizeof version, "the header"));
-    SP_TRY(take(&r, &tensors, sizeof tensors, "the header"));
-    SP_TRY(take(&r, &entries, sizeof entries, "the header"));
+    const sp_mapped_file *shard = r->shard;
+    const size_t first = r->file->count;
+    SP_TRY(take(r, &version, sizeof version, "the header"));
+    SP_TRY(take(r, &tensors, sizeof tensors, "the header"));
+    SP_TRY(take(r, &entries, sizeof entries, "the header"));
     if (version != 2 && version != 3)
         return sp_fail(SP_UNSUPPORTED, "%s: is GGUF of version %u, and 2 and 3 are read", shard->path, version);
     if (tensors > MOST_TENSORS || entries > MOST_ENTRIES)
         return sp_fail(SP_FORMAT, "%s: says to have %llu tensors and %llu entries, at most %d of each are read",
                        shard->path, (unsigned long long)tensors, (unsigned long long)entries, MOST_TENSORS);
     for (uint64_t i = 0; i < entries; i++)
-        SP_TRY(read_entry(&r));
+        SP_TRY(read_entry(r));
     const size_t least = 8 + 4 + 4 + 8; /* bytes of a tensor in the list */
-    if (tensors > (shard->size - r.at) / least) return fail_short(&r, "the list of tensors");
-    SP_TRY(sp_tensor_file_reserve(file, (size_t)tensors));
+    if (tensors > (shard->size - r->at) / least) return fail_short(r, "the list of tensors");
+    SP_TRY(sp_tensor_file_reserve(r->file, (size_t)tensors));
     for (uint64_t i = 0; i < tensors; i++)
-        SP_TRY(read_tensor(&r));
-    return place_tensors(&r, first);
+        SP_TRY(read_tensor(r));
+    return place_tensors(r, first);
+}
+
+sp_status sp_gguf_read(sp_tensor_file *file, const sp_mapped_file *shard)
+{
+    reader r = {file, shard, sizeof magic, USUAL_ALIGNMENT, sp_dictionary_create()};
+    sp_status status = r.shapes ? read_file(&r) : SP_MEMORY;
+    sp_dictionary_destroy(r.shapes);
+    return status;
 }

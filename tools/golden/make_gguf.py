@@ -59,6 +59,10 @@ def main():
     add("eight.weight", rng.standard_normal((3, 64)), of.Q8_0)
     add("four.weight", rng.standard_normal((2, 32)), of.Q4_0)
     add("convolution.weight", rng.standard_normal((4, 2, 3, 3)), of.F16)
+    laid_out = rng.standard_normal((4, 2, 8, 8))  # as ComfyUI-GGUF writes what is no multiple of a block
+    add("laid_out.weight", laid_out.reshape(2, 256), of.Q8_0)
+    values["laid_out.weight"] = values["laid_out.weight"].reshape(4, 2, 8, 8)
+    writer.add_array("comfy.gguf.orig_shape.laid_out.weight", [4, 2, 8, 8])
     add("pos_embed", rng.standard_normal((4, 8)), of.F32)
     values["pos_embed"] = values["pos_embed"][None]
     writer.write_header_to_file()
