@@ -45,10 +45,10 @@ sanitize: dependencies
 	@tools/run-tests.sh build-sanitize
 
 # The same of the programs that give hostile input to whatever reads files and texts, built alone.
-READERS = test_base test_json test_output test_visible test_dtype test_tensor test_torch_file test_packed_file \
-	test_malformed test_mapping test_inspect test_text test_weighted_prompt test_tokenizer_files test_embeddings \
-	test_image test_orientation test_picture test_image_memory test_shards test_captions test_latent_cache \
-	test_recognise test_single_file test_vae_files test_lora_kinds \
+READERS = test_base test_json test_output test_visible test_dtype test_tensor test_torch_file test_gguf \
+	test_packed_file test_malformed test_mapping test_inspect test_text test_t5 test_weighted_prompt \
+	test_tokenizer_files test_embeddings test_image test_orientation test_picture test_image_memory test_shards \
+	test_captions test_latent_cache test_recognise test_single_file test_vae_files test_lora_kinds \
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
 	test_towers test_preference test_eval_runs test_protocols test_server test_server_a1111 test_server_jobs \
 	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
