@@ -1,9 +1,9 @@
 /* Certificates and their keys, of files in PEM, and who holds them. */
 #include "certificate.h"
+#include "sentence.h"
 #include <errno.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +13,6 @@ struct sv_certificate {
     atomic_long holders;
     gnutls_certificate_credentials_t credentials;
 };
-
-static splam_status fail(char *error, size_t size, splam_status status, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, size, format, arguments);
-    va_end(arguments);
-    return status;
-}
 
 /* ---- files ---- */
 
@@ -45,9 +36,10 @@ static splam_status read_text(const char *path, gnutls_datum_t *out, char *error
     bool failed = !file || !out->data || ferror(file);
     int number = errno;
     if (file) fclose(file);
-    if (failed) return fail(error, size, SPLAM_IO, "%s: cannot be read: %s", path, strerror(number));
+    if (failed) return sv_fail(error, size, SPLAM_IO, "%s: cannot be read: %s", path, strerror(number));
     if (out->size <= MOST) return SPLAM_OK;
-    return fail(error, size, SPLAM_IO, "%s: has more than %d bytes, and certificates and keys have fewer", path, MOST);
+    return sv_fail(error, size, SPLAM_IO, "%s: has more than %d bytes, and certificates and keys have fewer", path,
+                   MOST);
 }
 
 /* ---- certificate and key ---- */
@@ -74,7 +66,7 @@ static splam_status parse_chain(const char *path, parsed *p, char *error, size_t
                                                 GNUTLS_X509_CRT_LIST_SORT) < 0) {
         p->chain = NULL;
         p->count = 0;
-        status = fail(error, size, SPLAM_IO, "%s: has no certificate in PEM that can be read", path);
+        status = sv_fail(error, size, SPLAM_IO, "%s: has no certificate in PEM that can be read", path);
     }
     forget_text(&text);
     return status;
@@ -85,9 +77,9 @@ static splam_status parse_key(const char *path, parsed *p, char *error, size_t s
     gnutls_datum_t text;
     splam_status status = read_text(path, &text, error, size);
     if (!status && gnutls_x509_privkey_init(&p->key) < 0)
-        status = fail(error, size, SPLAM_MEMORY, "%s: out of memory", path);
+        status = sv_fail(error, size, SPLAM_MEMORY, "%s: out of memory", path);
     if (!status && gnutls_x509_privkey_import2(p->key, &text, GNUTLS_X509_FMT_PEM, NULL, 0) < 0)
-        status = fail(error, size, SPLAM_IO, "%s: has no key in PEM, without a password, that can be read", path);
+        status = sv_fail(error, size, SPLAM_IO, "%s: has no key in PEM, without a password, that can be read", path);
     forget_text(&text);
     return status;
 }
@@ -116,8 +108,8 @@ splam_status sv_certificate_read(const char *path, const char *key_path, sv_cert
     splam_status status = parse_chain(path, &p, error, size);
     if (!status) status = parse_key(key_path, &p, error, size);
     if (!status && (status = create(&p, out)))
-        fail(error, size, status, status == SPLAM_MEMORY ? "%s: out of memory" : "%s: is not the key of %s", key_path,
-             path);
+        sv_fail(error, size, status, status == SPLAM_MEMORY ? "%s: out of memory" : "%s: is not the key of %s",
+                key_path, path);
     free_parsed(&p);
     return status;
 }

@@ -2,7 +2,6 @@
 #include "listen.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,15 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "guard.h"
-
-static splam_status fail(char *error, size_t size, splam_status status, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, size, format, arguments);
-    va_end(arguments);
-    return status;
-}
+#include "sentence.h"
 
 /* Where a bound socket is; false: it is of another kind. */
 static bool describe(sv_listener *l)
@@ -46,15 +37,15 @@ static splam_status open_address(const char *text, sv_listener *l, char *error, 
     int on = 1;
     sv_address address;
     if (!sv_address_read(text, &address))
-        return fail(error, size, SPLAM_ARGUMENT,
-                    "`listen` is \"%s\", ADDRESS:PORT in numbers is expected, such as 127.0.0.1:7860 or [::1]:7860",
-                    text);
+        return sv_fail(error, size, SPLAM_ARGUMENT,
+                       "`listen` is \"%s\", ADDRESS:PORT in numbers is expected, such as 127.0.0.1:7860 or [::1]:7860",
+                       text);
     l->local = sv_address_is_loopback(&address);
     l->socket = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (l->socket < 0) return fail(error, size, SPLAM_IO, "%s: no socket: %s", text, strerror(errno));
+    if (l->socket < 0) return sv_fail(error, size, SPLAM_IO, "%s: no socket: %s", text, strerror(errno));
     setsockopt(l->socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(l->socket, (const struct sockaddr *)&address.storage, address.length) != 0 || !describe(l))
-        return fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", text, strerror(errno));
+        return sv_fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", text, strerror(errno));
     return SPLAM_OK;
 }
 
@@ -75,17 +66,17 @@ static splam_status open_unix(const char *path, sv_listener *l, char *error, siz
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     if (!*path || strlen(path) >= sizeof at.sun_path)
-        return fail(error, size, SPLAM_ARGUMENT, "`unix` has %zu bytes, 1 to %zu are expected", strlen(path),
-                    sizeof at.sun_path - 1);
+        return sv_fail(error, size, SPLAM_ARGUMENT, "`unix` has %zu bytes, 1 to %zu are expected", strlen(path),
+                       sizeof at.sun_path - 1);
     snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
     l->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (l->socket < 0) return fail(error, size, SPLAM_IO, "%s: no socket: %s", path, strerror(errno));
+    if (l->socket < 0) return sv_fail(error, size, SPLAM_IO, "%s: no socket: %s", path, strerror(errno));
     if (is_stale(&at)) unlink(path);
     if (bind(l->socket, (const struct sockaddr *)&at, sizeof at) != 0)
-        return fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", path, strerror(errno));
+        return sv_fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", path, strerror(errno));
     snprintf(l->remove, sizeof l->remove, "%s", path);
     if (chmod(path, 0660) != 0 || !describe(l))
-        return fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", path, strerror(errno));
+        return sv_fail(error, size, SPLAM_IO, "%s: cannot listen there: %s", path, strerror(errno));
     return SPLAM_OK;
 }
 
@@ -107,12 +98,12 @@ static splam_status take_handed_over(long count, sv_listener *l, char *error, si
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
     if (count != 1)
-        return fail(error, size, SPLAM_ARGUMENT, "systemd hands over %ld sockets, one is expected", count);
+        return sv_fail(error, size, SPLAM_ARGUMENT, "systemd hands over %ld sockets, one is expected", count);
     l->socket = FIRST;
     int flags = fcntl(FIRST, F_GETFL);
     if (flags < 0 || fcntl(FIRST, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(FIRST, F_SETFD, FD_CLOEXEC) != 0 ||
         getsockopt(FIRST, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &length) != 0 || !accepts || !describe(l))
-        return fail(error, size, SPLAM_IO, "systemd hands over no socket that listens for connections");
+        return sv_fail(error, size, SPLAM_IO, "systemd hands over no socket that listens for connections");
     return SPLAM_OK;
 }
 
@@ -120,10 +111,11 @@ splam_status sv_listener_open(const sv_settings *s, sv_listener *l, char *error,
 {
     long handed = handed_over();
     *l = (sv_listener){.socket = -1};
-    if (s->listen && s->unix_path) return fail(error, size, SPLAM_ARGUMENT, "`listen` and `unix` exclude each other");
+    if (s->listen && s->unix_path)
+        return sv_fail(error, size, SPLAM_ARGUMENT, "`listen` and `unix` exclude each other");
     if (handed && (s->listen || s->unix_path))
-        return fail(error, size, SPLAM_ARGUMENT, "`%s` is given, and systemd hands over a socket",
-                    s->listen ? "listen" : "unix");
+        return sv_fail(error, size, SPLAM_ARGUMENT, "`%s` is given, and systemd hands over a socket",
+                       s->listen ? "listen" : "unix");
     if (handed) return take_handed_over(handed, l, error, size);
     if (s->unix_path) return open_unix(s->unix_path, l, error, size);
     return open_address(s->listen ? s->listen : "127.0.0.1:7860", l, error, size);

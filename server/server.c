@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "internal.h"
+#include "sentence.h"
 
 sv_settings sv_settings_defaults(void)
 {
@@ -49,42 +50,35 @@ static void take_message(void *server, splam_log_level level, const char *text)
 
 /* ---- the start ---- */
 
-static splam_status fail(char *error, splam_status status, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(error, SV_ERROR, format, arguments);
-    va_end(arguments);
-    return status;
-}
-
 static splam_status read_certificate(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
     if (!o->certificate && !o->certificate_key) return SPLAM_OK;
     if (!o->certificate || !o->certificate_key)
-        return fail(error, SPLAM_ARGUMENT, "`tls_cert` and `tls_key` are given together");
+        return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT, "`tls_cert` and `tls_key` are given together");
     if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES ||
         MHD_is_feature_supported(MHD_FEATURE_HTTPS_CERT_CALLBACK2) != MHD_YES)
-        return fail(error, SPLAM_UNSUPPORTED, "the installed libmicrohttpd has no TLS");
+        return sv_fail(error, SV_ERROR, SPLAM_UNSUPPORTED, "the installed libmicrohttpd has no TLS");
     return sv_certificate_read(o->certificate, o->certificate_key, &s->certificate, error, SV_ERROR);
 }
 
 static splam_status read_settings(sv_server *s, char *error)
 {
     const sv_settings *o = &s->settings;
-    if (!o->model_count && !o->watched_count) return fail(error, SPLAM_ARGUMENT, "serve needs `model` or `watch`");
+    if (!o->model_count && !o->watched_count)
+        return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT, "serve needs `model` or `watch`");
     if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
-        return fail(error, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder, strerror(errno));
+        return sv_fail(error, SV_ERROR, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder,
+                       strerror(errno));
     if (o->key_file && o->no_key)
-        return fail(error, SPLAM_ARGUMENT, "`api_key_file` and `no_key` exclude each other");
+        return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT, "`api_key_file` and `no_key` exclude each other");
     splam_status status = sv_listener_open(o, &s->listener, error, SV_ERROR);
     if (status) return status;
     if (!s->listener.local && !o->key_file && !o->no_key)
-        return fail(error, SPLAM_ARGUMENT,
+        return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT,
                     "`listen` is %s, which others than this machine reach: give `api_key_file`, or `no_key` if anyone "
-                    "may draw",
-                    o->listen ? o->listen : s->listener.where);
+                       "may draw",
+                       o->listen ? o->listen : s->listener.where);
     if (o->key_file && !sv_keys_read(o->key_file, NULL, &s->keys, error, SV_ERROR)) return SPLAM_IO;
     const char *scheme = s->listener.is_unix ? "" : o->certificate ? "https://" : "http://";
     snprintf(s->url, sizeof s->url, "%s%s", scheme, s->listener.where);
@@ -224,15 +218,15 @@ struct MHD_Daemon *sv_daemon_start(sv_server *s, unsigned flags)
 static splam_status begin(sv_server *s, char *error)
 {
     if (listen(s->listener.socket, SV_CONNECTIONS) != 0)
-        return fail(error, SPLAM_IO, "%s: cannot listen there: %s", s->listener.where, strerror(errno));
+        return sv_fail(error, SV_ERROR, SPLAM_IO, "%s: cannot listen there: %s", s->listener.where, strerror(errno));
     s->daemon = sv_daemon_start(s, MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO);
     if (!s->daemon)
-        return fail(error, SPLAM_IO, "%s: the HTTP server cannot begin", s->listener.where);
+        return sv_fail(error, SV_ERROR, SPLAM_IO, "%s: the HTTP server cannot begin", s->listener.where);
     s->draws = pthread_create(&s->drawing, NULL, sv_draw, s) == 0;
     s->tends = pthread_create(&s->tending, NULL, tend, s) == 0;
     s->watches = s->runs && pthread_create(&s->watching, NULL, watch, s) == 0;
     bool began = s->draws && s->tends && s->watches == (s->runs != NULL);
-    return began ? SPLAM_OK : fail(error, SPLAM_MEMORY, "a thread cannot begin");
+    return began ? SPLAM_OK : sv_fail(error, SV_ERROR, SPLAM_MEMORY, "a thread cannot begin");
 }
 
 static splam_status start(sv_server *s, char *error)
@@ -240,10 +234,10 @@ static splam_status start(sv_server *s, char *error)
     splam_status status = read_settings(s, error);
     if (!status) status = open_models(s, error);
     if (!status && !(s->queue = sv_queue_create(s->settings.queue, sv_queue_share(&s->settings))))
-        status = fail(error, SPLAM_MEMORY, "out of memory for the queue");
+        status = sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for the queue");
     const sv_settings *o = &s->settings;
     if (!status && o->watched_count && !(s->runs = sv_runs_create(o->watched, o->watched_count)))
-        status = fail(error, SPLAM_MEMORY, "out of memory for what is watched");
+        status = sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for what is watched");
     return status ? status : begin(s, error);
 }
 
@@ -251,7 +245,7 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
 {
     sv_server *s = calloc(1, sizeof *s);
     *out = NULL;
-    if (!s) return fail(error, SPLAM_MEMORY, "out of memory for the server");
+    if (!s) return sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for the server");
     s->settings = *settings;
     s->listener.socket = -1;
     s->created = (int64_t)time(NULL);

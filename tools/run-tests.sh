@@ -59,7 +59,7 @@ report() {
 run() {
     local slot=$work/$1 processors=$2 program=$3 environment=${4:-} command code
     command="$build/tests/$program"
-    [ "${program%.sh}" = "$program" ] || command="tests/$program $build"
+    [ "${program%.sh}" = "$program" ] || command="bash tests/$program $build"
     echo "$program${environment:+ ($environment)}" >"$slot.name"
     # Lists of words without spaces, patterns of tests among them; splitting them is meant, finding files is not.
     set -f
