@@ -150,12 +150,13 @@ def wanted(a, rows):
 
 
 def to_do(a, rows):
-    """One teacher and guidance after the other, and of these one stage after the other."""
+    """One teacher and guidance after the other, of these one stage after the other, and of a stage the shorter runs
+    first, all objectives of a seed together."""
     done = {key_of(row) for row in rows}
     runs = [run for run in wanted(a, rows) if key_of(run) not in done and run["stage"] in a.stages]
     parts = list(dict.fromkeys((run["teacher"], run["guidance_scale_w"]) for run in runs))
     return sorted(runs, key=lambda run: (parts.index((run["teacher"], run["guidance_scale_w"])),
-                                         STAGES.index(run["stage"])))
+                                         STAGES.index(run["stage"]), run["train_steps"], run["seed"]))
 
 
 def measured(report, model, steps):
