@@ -90,42 +90,60 @@ static void run_layer(const layer *l, const fixture *f, fenced *out, size_t *pac
     if (kernel.destroy) kernel.destroy(kernel.state);
 }
 
-/* The library's kernels hold weights as they multiply them; ours are used wherever 16 bits would be widened. */
-static bool holds_what_it_multiplies(const sp_value *y)
+/* A layer whose weight is stored in one type, and the same with these numbers in a wider one. */
+typedef struct {
+    sp_builder *b[2];
+    fixture f[2];
+    fenced out[2];
+    size_t packed[2];
+    const char *kernel[2];
+} comparison;
+
+static void compare_layers(const layer *l, sp_dtype x, sp_dtype stored, sp_dtype wide, bool use_reference,
+                           comparison *c)
 {
-    return sp_cpu_isa() == SP_ISA_AVX512_BF16 && y->producer->in[0]->dtype == SP_BF16;
+    for (int i = 0; i < 2; i++) {
+        assert_ok(sp_builder_create(&c->b[i]));
+        fixture_make(&c->f[i], l->make(c->b[i], x, i ? wide : stored), use_reference && i == 0);
+    }
+    sp_convert_elements(c->f[1].in[1], wide, c->f[0].in[1], stored, sp_shape_count(c->f[0].node->in[1]->shape));
+    for (int i = 0; i < 2; i++)
+        run_layer(l, &c->f[i], &c->out[i], &c->packed[i], &c->kernel[i]);
+}
+
+static bool same_bits(const comparison *c)
+{
+    return memcmp(c->out[0].block, c->out[1].block, c->out[0].bytes + 2 * FENCE) == 0;
+}
+
+static void comparison_free(comparison *c)
+{
+    for (int i = 0; i < 2; i++) {
+        fenced_free(&c->out[i]);
+        fixture_free(&c->f[i]);
+        sp_builder_destroy(c->b[i]);
+    }
+}
+
+/* The library's kernels hold weights as they multiply them; ours are used wherever 16 bits would be widened. */
+static bool holds_what_it_multiplies(sp_dtype x)
+{
+    return sp_cpu_isa() == SP_ISA_AVX512_BF16 && x == SP_BF16;
 }
 
 static void check_layer(const layer *l, sp_dtype x, sp_dtype stored)
 {
-    sp_builder *b, *wide_b;
-    fixture f, wide;
-    fenced out, wide_out;
-    size_t packed, wide_packed;
-    const char *kernel, *wide_kernel;
-    assert_ok(sp_builder_create(&b));
-    assert_ok(sp_builder_create(&wide_b));
-    sp_value *y = l->make(b, x, stored), *wide_y = l->make(wide_b, x, SP_F32);
-    if (!holds_what_it_multiplies(y)) {
-        fixture_make(&f, y, false);
-        fixture_make(&wide, wide_y, false);
-        sp_convert_elements(wide.in[1], SP_F32, f.in[1], stored, sp_shape_count(f.node->in[1]->shape));
-        run_layer(l, &f, &out, &packed, &kernel);
-        run_layer(l, &wide, &wide_out, &wide_packed, &wide_kernel);
-        bool same = strcmp(kernel, wide_kernel) == 0 && strcmp(kernel, "direct") != 0;
-        if (sp_cpu_isa() < SP_ISA_AVX512 || same) {
-            if (packed == 0 || packed * (x == SP_F32 ? 2 : 1) != wide_packed)
-                fail_msg("%s: %zu bytes packed of %s, %zu of F32", l->name, packed, sp_dtype_name(stored), wide_packed);
-            if (x == SP_F32 && memcmp(out.block, wide_out.block, out.bytes + 2 * FENCE) != 0)
-                fail_msg("%s: other bits of %s than of F32", l->name, sp_dtype_name(stored));
-        }
-        fenced_free(&out);
-        fenced_free(&wide_out);
-        fixture_free(&f);
-        fixture_free(&wide);
+    comparison c;
+    if (holds_what_it_multiplies(x)) return;
+    compare_layers(l, x, stored, SP_F32, false, &c);
+    bool same = strcmp(c.kernel[0], c.kernel[1]) == 0 && strcmp(c.kernel[0], "direct") != 0;
+    if (sp_cpu_isa() < SP_ISA_AVX512 || same) {
+        if (c.packed[0] == 0 || c.packed[0] * (x == SP_F32 ? 2 : 1) != c.packed[1])
+            fail_msg("%s: %zu bytes packed of %s, %zu of F32", l->name, c.packed[0], sp_dtype_name(stored),
+                     c.packed[1]);
+        if (x == SP_F32 && !same_bits(&c)) fail_msg("%s: other bits of %s than of F32", l->name, sp_dtype_name(stored));
     }
-    sp_builder_destroy(b);
-    sp_builder_destroy(wide_b);
+    comparison_free(&c);
 }
 
 static void sixteen_bits_lose_nothing(void **state)
@@ -175,39 +193,25 @@ static const layer quantised_layers[] = {
 static void check_quantised(const layer *l, sp_dtype x)
 {
     const bool pairs = sp_cpu_isa() == SP_ISA_AVX512_BF16 && x == SP_BF16 && l->make != tap_blocks;
-    const sp_dtype wide_dtype = pairs ? SP_BF16 : SP_F32;
-    sp_builder *b, *wide_b;
-    fixture f, wide;
-    fenced out, wide_out;
-    size_t packed, wide_packed;
-    const char *kernel, *wide_kernel;
+    const sp_dtype wide = pairs ? SP_BF16 : SP_F32;
+    comparison c;
     if (pairs && sp_onednn_uses_amx()) return; /* bf16 weights are the library's there */
-    assert_ok(sp_builder_create(&b));
-    assert_ok(sp_builder_create(&wide_b));
-    fixture_make(&f, l->make(b, x, SP_Q8_0), true);
-    fixture_make(&wide, l->make(wide_b, x, wide_dtype), false);
-    sp_convert_elements(wide.in[1], wide_dtype, f.in[1], SP_Q8_0, sp_shape_count(f.node->in[1]->shape));
-    run_layer(l, &f, &out, &packed, &kernel);
-    run_layer(l, &wide, &wide_out, &wide_packed, &wide_kernel);
-    if (strcmp(kernel, "reference") == 0) fail_msg("%s runs the reference kernel", l->name);
-    if (strcmp(kernel, wide_kernel) == 0 && (x == SP_F32 || pairs)) { /* else the others are held in bf16 */
-        assert_int_equal(packed * 32 * (pairs ? 2 : 4), wide_packed * SP_Q8_0_BYTES);
-        if (memcmp(out.block, wide_out.block, out.bytes + 2 * FENCE) != 0)
-            fail_msg("%s: other bits than of %s", l->name, sp_dtype_name(wide_dtype));
+    compare_layers(l, x, SP_Q8_0, wide, true, &c);
+    if (strcmp(c.kernel[0], "reference") == 0) fail_msg("%s runs the reference kernel", l->name);
+    if (strcmp(c.kernel[0], c.kernel[1]) == 0 && (x == SP_F32 || pairs)) { /* else the others are held in bf16 */
+        assert_int_equal(c.packed[0] * 32 * (pairs ? 2 : 4), c.packed[1] * SP_Q8_0_BYTES);
+        if (!same_bits(&c)) fail_msg("%s: other bits than of %s", l->name, sp_dtype_name(wide));
     }
+    const fixture *f = &c.f[0];
+    const sp_value *y = f->node->out[0];
     double largest = 0, error = 0;
-    for (int64_t i = 0; i < sp_shape_count(f.node->out[0]->shape); i++) {
-        double wanted = sp_load(f.expected, f.node->out[0]->dtype, i);
+    for (int64_t i = 0; i < sp_shape_count(y->shape); i++) {
+        double wanted = sp_load(f->expected, y->dtype, i);
         largest = fmax(largest, fabs(wanted));
-        error = fmax(error, fabs(wanted - sp_load(out.block + FENCE, f.node->out[0]->dtype, i)));
+        error = fmax(error, fabs(wanted - sp_load(c.out[0].block + FENCE, y->dtype, i)));
     }
     if (!(error <= (x == SP_F32 ? 1e-5 : 1e-2) * largest)) fail_msg("%s: off by %g of %g", l->name, error, largest);
-    fenced_free(&out);
-    fenced_free(&wide_out);
-    fixture_free(&f);
-    fixture_free(&wide);
-    sp_builder_destroy(b);
-    sp_builder_destroy(wide_b);
+    comparison_free(&c);
 }
 
 static void blocks_lose_nothing_either(void **state)
@@ -229,27 +233,12 @@ static sp_value *transposed_blocks(sp_builder *b, sp_dtype x, sp_dtype weight)
 static void blocks_across(void **state)
 {
     (void)state;
-    sp_builder *b, *wide_b;
-    fixture f, wide;
-    fenced out, wide_out;
-    size_t packed, wide_packed;
-    const char *kernel, *wide_kernel;
-    const layer l = {"linear, transposed", SP_CONVOLUTION_DIRECT, transposed_blocks};
-    assert_ok(sp_builder_create(&b));
-    assert_ok(sp_builder_create(&wide_b));
-    fixture_make(&f, l.make(b, SP_F32, SP_Q8_0), false);
-    fixture_make(&wide, l.make(wide_b, SP_F32, SP_F32), false);
-    sp_convert_elements(wide.in[1], SP_F32, f.in[1], SP_Q8_0, 96 * 64);
-    run_layer(&l, &f, &out, &packed, &kernel);
-    run_layer(&l, &wide, &wide_out, &wide_packed, &wide_kernel);
-    assert_string_equal(kernel, wide_kernel);
-    assert_memory_equal(out.block, wide_out.block, out.bytes + 2 * FENCE);
-    fenced_free(&out);
-    fenced_free(&wide_out);
-    fixture_free(&f);
-    fixture_free(&wide);
-    sp_builder_destroy(b);
-    sp_builder_destroy(wide_b);
+    comparison c;
+    compare_layers(&(layer){"linear, transposed", SP_CONVOLUTION_DIRECT, transposed_blocks}, SP_F32, SP_Q8_0, SP_F32,
+                   false, &c);
+    assert_string_equal(c.kernel[0], c.kernel[1]);
+    assert_true(same_bits(&c));
+    comparison_free(&c);
 }
 
 /* The forms in which products read a pack, of each instruction set that the processor has: also pairs of bf16, which
