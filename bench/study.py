@@ -7,14 +7,13 @@
 
 Stages, each of students of the emoji teacher at guidance w = 7 and 2, batches of 32 pictures:
   teachers  the teacher itself by DDIM and DPM-Solver++ at 1, 2, 4, 8 and 50 steps
-  search    for each objective and each budget of SEARCHES one axis after the other (length of the sub-path, learning
-            rate, average, the draw of gamma), the best value kept, from where the search at the budget
-            before ended; with seed SEARCH_SEED, which chooses other captions and other noise than what is compared and
-            shown. Best: the lowest mean trajectory error, and of dmd, which follows no trajectory, the lowest Frechet
-            distance to the teacher's pictures in the mean over 1, 2 and 4 steps. (That to real pictures would choose
-            students that have not yet learned to be guided: at w = 7 the teacher without guidance is nearer to them.)
-            An axis whose best value is at its end is said
-  compare   every objective in BUDGETS steps at the best settings of the search that serves this budget, SEEDS
+  search    for each objective, in SEARCH_STEPS steps, one axis of AXES after the other, the best value kept; with seed
+            SEARCH_SEED, which chooses other captions and other noise than what is compared and shown. Best: the lowest
+            mean trajectory error, and of dmd, which follows no trajectory, the lowest Frechet distance to the teacher's
+            pictures in the mean over 1, 2 and 4 steps. (That to real pictures would choose students that have not yet
+            learned to be guided: at w = 7 the teacher without guidance is nearer to them.) An axis whose best value is
+            at its end is said
+  compare   every objective in BUDGETS steps at the best settings of its search, SEEDS
   lengths   splam and lcm at their best settings but for the length of the sub-path, LENGTH_STEPS steps, SEEDS
 
 Where the teacher's sub-paths end is kept in WORK, so that students of the same sub-paths and seed have the teacher
@@ -67,9 +66,9 @@ AXES = [
 ]
 ONLY = {"length": ("splam", "lcm", "pcm", "tcd"), "conditioning": ("splam",), "gamma": ("splam",), "sigma": ("splam",),
         "fake score": ("dmd",)}
-# What is searched at which budget, and whose search serves which budget.
-SEARCHES = {500: [name for name, _ in AXES]}
-BUDGETS = {200: 500, 500: 500, 2000: 500}
+SEARCH_STEPS = {"splam": 500, "lcm": 500, "pcm": 200, "tcd": 200, "progressive": 200, "dmd": 200}
+BUDGETS = {"splam": (200, 500, 2000), "lcm": (200, 500, 2000), "pcm": (200, 500), "tcd": (200, 500),
+           "progressive": (200, 500), "dmd": (200, 500)}
 
 MEASURES = ("trajectory_error", "frechet", "frechet_teacher", "hit1", "hit1_heldout")
 COLUMNS = ["stage", "teacher", "guidance_scale_w", "model", "settings", "seed", "train_steps", "trajectory_error_mean",
@@ -84,10 +83,9 @@ def key_of(row):
     return tuple(str(row[column]) for column in COLUMNS[:7])
 
 
-def axes_of(objective, budget):
-    """Those of the budget that say something to the objective."""
-    return [(name, values) for name, values in AXES if name in SEARCHES[budget] and
-            objective in ONLY.get(name, (objective,))]
+def axes_of(objective):
+    """Those that say something to the objective."""
+    return [(name, values) for name, values in AXES if objective in ONLY.get(name, (objective,))]
 
 
 def judged(row):
@@ -98,26 +96,25 @@ def judged(row):
 
 
 class Search:
-    """The axes walked so far, budget by budget, from the rows that are there. `best`: by budget, of those whose search
-    is over; `missing`: the settings that the next axis still needs, of `budget`."""
+    """The axes walked so far, from the rows that are there. `best`: the settings where the search ends, or None while
+    it is not over; `missing`: the settings that the next axis still needs."""
 
     def __init__(self, rows, teacher, w, objective):
-        self.best, self.missing, self.walk = {}, [], []
-        rows = [row for row in rows if row["stage"] == "search" and
-                (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective)]
+        self.best, self.missing, self.walk = None, [], []
+        found = {row["settings"]: judged(row) for row in rows if row["stage"] == "search" and
+                 (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective) and
+                 int(row["train_steps"]) == SEARCH_STEPS[objective]}
         best = dict(START[objective])
-        for self.budget in SEARCHES:
-            found = {row["settings"]: judged(row) for row in rows if int(row["train_steps"]) == self.budget}
-            for name, values in axes_of(objective, self.budget):
-                tried = [{**best, **value} for value in values]
-                self.missing = [settings for settings in tried if text_of(settings) not in found]
-                if self.missing:
-                    return
-                scores = [found[text_of(settings)] for settings in tried]
-                least = scores.index(min(scores))
-                best = tried[least]
-                self.walk.append((self.budget, name, list(zip((text_of(value) for value in values), scores)), least))
-            self.best[self.budget] = best
+        for name, values in axes_of(objective):
+            tried = [{**best, **value} for value in values]
+            self.missing = [settings for settings in tried if text_of(settings) not in found]
+            if self.missing:
+                return
+            scores = [found[text_of(settings)] for settings in tried]
+            least = scores.index(min(scores))
+            best = tried[least]
+            self.walk.append((name, list(zip((text_of(value) for value in values), scores)), least))
+        self.best = best
 
 
 def run_of(stage, teacher, w, model, settings, seed, steps):
@@ -127,15 +124,14 @@ def run_of(stage, teacher, w, model, settings, seed, steps):
 
 def wanted_of(search, teacher, w, objective):
     for settings in search.missing:
-        yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, search.budget)
-    for steps, budget in BUDGETS.items():
-        for seed in SEEDS:
-            if budget in search.best:
-                yield run_of("compare", teacher, w, objective, search.best[budget], seed, steps)
-    best = search.best.get(BUDGETS[LENGTH_STEPS])
-    for length in LENGTHS if best and objective in ("splam", "lcm") else []:
-        for seed in SEEDS:
-            yield run_of("lengths", teacher, w, objective, {**best, **length}, seed, LENGTH_STEPS)
+        yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, SEARCH_STEPS[objective])
+    if not search.best:
+        return
+    for seed in SEEDS:
+        for steps in BUDGETS[objective]:
+            yield run_of("compare", teacher, w, objective, search.best, seed, steps)
+        for length in LENGTHS if objective in ("splam", "lcm") else []:
+            yield run_of("lengths", teacher, w, objective, {**search.best, **length}, seed, LENGTH_STEPS)
 
 
 def wanted(a, rows):
@@ -220,11 +216,11 @@ def print_choices(rows):
     for teacher in names(rows, "teacher"):
         for w in names(rows, "guidance_scale_w"):
             for objective in START:
-                for budget, name, tried, best in Search(rows, teacher, w, objective).walk:
+                for name, tried, best in Search(rows, teacher, w, objective).walk:
                     shown = ", ".join(f"{'**' * (i == best)}{setting} {value:.4f}{'**' * (i == best)}"
                                       for i, (setting, value) in enumerate(tried))
                     end = " (at its end)" if len(tried) > 2 and best in (0, len(tried) - 1) else ""
-                    print(f"- {teacher}, w = {w}, {objective}, {budget} steps, {name}: {shown}{end}")
+                    print(f"- {teacher}, w = {w}, {objective}, {name}: {shown}{end}")
 
 
 def cell(rows, column, digits=3):

@@ -7,23 +7,9 @@
 # line for every point: kind, limit, code.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-build=$(cd "$1" && pwd) points=${2:-4}
-splam=$build/cli/splam logged=$build/tests/liblogged_writes.so golden=$PWD/tests/golden table=${SPLAM_LIMITS:-/dev/null}
-export GOMP_SPINCOUNT=1000 # so that the program does not start itself again
-if ldd "$splam" | grep -q libasan; then
-    echo "1..1"
-    echo "ok 1 # SKIP AddressSanitizer takes memory of its own and wants to be loaded first"
-    exit 0
-fi
-work=$(mktemp -d -p "$([ -d /dev/shm ] && [ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
-trap 'rm -rf "$work"' EXIT
+build=$(cd "$1" && pwd) points=${2:-4} table=${SPLAM_LIMITS:-/dev/null}
+. tests/logged_distil.sh
 out=$work/out
-
-distil() { # STEPS, more flags
-    exec "$splam" distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/draws.safetensors" \
-        --train-batch-size 3 --max-train-steps "$@" --checkpointing-steps 1 --mixed-precision no -t 1 --output "$out" \
-        --resume latest
-}
 results="unet unet_ema scheduler splam.json model_index.json checkpoint-2"
 same_results() {
     local result
@@ -53,7 +39,7 @@ try() { # LIMIT
     rm -rf "$out"
     cp -r "$work/begun" "$out"
     # By a pipe: what is said must not be what is too large.
-    ("under_$kind" "$limit" && distil 2) 2>&1 >/dev/null </dev/null | cat >"$work/err"
+    ("under_$kind" "$limit" && distil "$out" 2) 2>&1 >/dev/null </dev/null | cat >"$work/err"
     code=${PIPESTATUS[0]}
     echo "$kind $limit $code $(grep '^splam: ' "$work/err" | head -n 1)" >>"$table"
     tried=$((tried + 1))
@@ -67,7 +53,7 @@ try() { # LIMIT
     127) ;; # it was not started
     *) library "$code" || say "code $code: $(tail -n 2 "$work/err")" ;;
     esac
-    (distil 2) >"$work/log" 2>&1 </dev/null || say "does not go on: $(grep '^splam: ' "$work/log")"
+    distil "$out" 2 >"$work/log" 2>&1 </dev/null || say "does not go on: $(grep '^splam: ' "$work/log")"
     same_results || say "goes on to other bits"
 }
 # What ends inside a library that was denied memory: an exception, which nobody can catch, or a failed thread.
@@ -97,11 +83,11 @@ all() { # KIND FIRST LAST: POINTS limits from the first to the last
 }
 
 echo 1..4
-(distil 1) >"$work/log" 2>&1 </dev/null || sed 's/^/# /' "$work/log"
+distil "$out" 1 >"$work/log" 2>&1 </dev/null || sed 's/^/# /' "$work/log"
 cp -r "$out" "$work/begun"
 (
     export LD_PRELOAD=$logged LOGGED_FOLDER=$out FULL_COUNT=$work/bytes
-    distil 2
+    distil "$out" 2
 ) >"$work/log" 2>&1 </dev/null || sed 's/^/# /' "$work/log"
 cp -r "$out" "$work/whole"
 count=0

@@ -11,22 +11,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$(cd "$1" && pwd) points=${2:-12}
-splam=$build/cli/splam tests=$build/tests golden=$PWD/tests/golden
-export GOMP_SPINCOUNT=1000 # so that the program does not start itself again
-if ldd "$splam" | grep -q libasan; then
-    echo "1..1"
-    echo "ok 1 # SKIP AddressSanitizer wants to be loaded before what writes down"
-    exit 0
-fi
-work=$(mktemp -d -p "$([ -d /dev/shm ] && [ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
-trap 'rm -rf "$work"' EXIT
+. tests/logged_distil.sh
 out=$work/now/out
 
-distil() { # STEPS, more flags
-    "$splam" distill --teacher "$golden/teacher-epsilon" --draws "$golden/distill-splam/draws.safetensors" \
-        --train-batch-size 3 --max-train-steps "$@" --checkpointing-steps 1 --mixed-precision no -t 1 --output "$out" \
-        --resume latest
-}
 losses() { sed 's/,"learning_rate.*//' "$1/metrics.jsonl"; }
 
 wrong=0
@@ -59,7 +46,7 @@ student() { # are its files whole
 }
 goes_on() {
     local from result
-    if ! distil "$steps" "${flags[@]}" >"$work/log" 2>&1; then
+    if ! distil "$out" "$steps" "${flags[@]}" >"$work/log" 2>&1; then
         say "$(grep '^splam: ' "$work/log")"
         return
     fi
@@ -80,12 +67,12 @@ scenario() { # NAME STEPS, more flags; what is there before is in $work/before, 
     rm -rf "$work/now" "$work/log.d" "$work/states" "$work/whole"
     mkdir -p "$work/now" "$work/log.d" "$work/states"
     [ ! -d "$work/before" ] || { cp -r "$work/before" "$out" && before=$work/before; }
-    distil "$steps" --checkpoints-total-limit 0 >"$work/log" 2>&1 || sed 's/^/# /' "$work/log"
+    distil "$out" "$steps" --checkpoints-total-limit 0 >"$work/log" 2>&1 || sed 's/^/# /' "$work/log"
     mv "$out" "$work/whole" # with all checkpoints
     [ ! -d "$work/before" ] || { cp -r "$work/before" "$out" && find "$out" -printf '%i %P\n' >"$work/before.inodes"; }
-    LD_PRELOAD=$tests/liblogged_writes.so LOGGED_FOLDER=$out LOGGED_TO=$work/log.d distil "$steps" "$@" \
+    LD_PRELOAD=$logged LOGGED_FOLDER=$out LOGGED_TO=$work/log.d distil "$out" "$steps" "$@" \
         >"$work/log" 2>&1 || sed 's/^/# /' "$work/log"
-    made=$("$tests/power_cut" "$before" "$work/log.d" "$out" "$work/states" "$most") ||
+    made=$("$build/tests/power_cut" "$before" "$work/log.d" "$out" "$work/states" "$most") ||
         wrong=1
     for ((state = 0; state < ${made% *}; state++)); do
         rm -rf "$work/now"
