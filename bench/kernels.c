@@ -131,7 +131,8 @@ static sp_value *tokens(const maker *m, const char *name, int64_t count)
 }
 static sp_attention_options heads(const maker *m)
 {
-    return (sp_attention_options){(int)m->size[3], 1 / sqrt((double)m->size[4]), m->size[5] != 0};
+    return (sp_attention_options){
+        .heads = (int)m->size[3], .scale = 1 / sqrt((double)m->size[4]), .causal = m->size[5] != 0};
 }
 static sp_value *make_attention(const maker *m)
 {

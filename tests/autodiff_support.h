@@ -86,7 +86,7 @@ static inline sp_value *attention_block(composition *c, sp_value *x, sp_value *c
     sp_value *n = sp_layer_norm(b, x, gamma, beta, (sp_layer_norm_options){1e-5, false});
     sp_value *q = linear(c, n, C), *k = linear(c, context, C), *v = linear(c, context, C);
     sp_value *a =
-        sp_attention(b, q, k, v, (sp_attention_options){2, 1 / sqrt((double)C / 2), false});
+        sp_attention(b, q, k, v, (sp_attention_options){.heads = 2, .scale = 1 / sqrt((double)C / 2)});
     x = sp_add(b, linear(c, a, C), x);
     end(c);
     begin(c);

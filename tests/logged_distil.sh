@@ -1,5 +1,5 @@
-# What checks of a tiny distillation share whose writes tests/logged_writes.c sees: sourced in the repository's root with
-# $build set. Gives $splam, $golden, a folder $work in memory that goes with the shell, and the function distil.
+# What checks of a tiny distillation share whose writes tests/logged_writes.c sees: sourced in the repository's root
+# with $build set. Gives $splam, $golden, a folder $work in memory that goes with the shell, and the function distil.
 splam=$build/cli/splam golden=$PWD/tests/golden logged=$build/tests/liblogged_writes.so
 export GOMP_SPINCOUNT=1000 # so that the program does not start itself again
 if ldd "$splam" | grep -q libasan; then

@@ -298,6 +298,8 @@ typedef struct {
     sp_component *component;
     sp_tensor_file *inputs;
     bool checkpointing;
+    int64_t zeros;       /* so many tokens at the text's end are zeros, whatever the file has */
+    int64_t same_tokens; /* as a transformer is told */
 } gradient_case;
 
 static sp_value *build_input(sp_builder *b, const gradient_case *g, const char *name,
@@ -313,7 +315,7 @@ enum { MOST_INPUTS = 3 };
 static sp_value *build_transformer(sp_builder *b, const gradient_case *g, sp_value **wrt, int *count)
 {
     static const char *const names[] = {"sample", "encoder_hidden_states", "pooled_projections"};
-    const sp_block_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0};
+    const sp_block_options options = {.recompute = g->checkpointing ? UINT64_MAX : 0, .same_tokens = g->same_tokens};
     const sp_network_use use = {
         .network = &sp_mmdit_network, .config = &g->component->config.transformer, .options = &options};
     sp_values in = {0};
@@ -376,6 +378,13 @@ static sp_graph *build_gradient_graph(const gradient_case *g)
     return graph;
 }
 
+static void clear_last_tokens(sp_tensor *text, int64_t zeros)
+{
+    int64_t width = text->shape.dim[2], length = text->shape.dim[1];
+    for (int64_t n = 0; n < text->shape.dim[0]; n++)
+        memset((float *)text->data + ((n + 1) * length - zeros) * width, 0, (size_t)(zeros * width) * sizeof(float));
+}
+
 static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
 {
     sp_run *run;
@@ -387,6 +396,7 @@ static sp_run *run_gradient_graph(const gradient_case *g, sp_plan **plan)
         const sp_value *input = sp_plan_input(*plan, name);
         sp_tensor converted;
         assert_ok(sp_tensor_convert(sp_tensor_file_at(g->inputs, i), input->dtype, &converted));
+        if (strcmp(name, "encoder_hidden_states") == 0) clear_last_tokens(&converted, g->zeros);
         assert_ok(sp_run_set_input(run, name, &converted));
         sp_tensor_free(&converted);
     }
@@ -487,6 +497,60 @@ static void test_transformer_gradient(void **state)
     check_gradient_folder("transformer-sd35", "transformer", true);
 }
 
+/* The largest difference of an output of both runs, relative to its largest number. */
+static double runs_apart(sp_run *a, sp_run *b, const char *name)
+{
+    sp_tensor x, y;
+    double error = 0;
+    assert_ok(sp_run_get_output(a, name, &x));
+    assert_ok(sp_run_get_output(b, name, &y));
+    assert_true(sp_shape_equal(x.shape, y.shape));
+    for (int64_t i = 0; i < sp_tensor_count(&x); i++)
+        error = fmax(error, fabs(sp_load(x.data, x.dtype, i) - sp_load(y.data, y.dtype, i)));
+    error /= largest(&x) + 1e-3;
+    sp_tensor_free(&x);
+    sp_tensor_free(&y);
+    return error;
+}
+
+/* Tokens that are the same are computed once: the loss, and the gradients of all weights and of what else enters, are
+ * those of the whole text. */
+static void test_same_tokens(void **state)
+{
+    (void)state;
+    const sp_tensor *text;
+    sp_plan *plan[2];
+    sp_run *run[2];
+    double worst = 0;
+    gradient_case g = {.component = NULL};
+    assert_ok(sp_component_open(golden("transformer-sd35"), "transformer", &g.component));
+    assert_ok(sp_safetensors_open(golden_file("transformer-sd35", "gradient_inputs.safetensors"), &g.inputs));
+    assert_ok(sp_tensor_file_get(g.inputs, "encoder_hidden_states", &text));
+    g.zeros = text->shape.dim[1] - 2;
+    assert_true(g.zeros > 2);
+    run[0] = run_gradient_graph(&g, &plan[0]);
+    g.same_tokens = g.zeros;
+    run[1] = run_gradient_graph(&g, &plan[1]);
+    for (size_t i = 0; i < sp_weights_count(g.component->weights); i++) {
+        char name[512];
+        snprintf(name, sizeof name, "gradient.%s", sp_weights_name(g.component->weights, i));
+        if (strcmp(name, "gradient.pos_embed.pos_embed") == 0) continue;
+        double apart = runs_apart(run[0], run[1], name);
+        if (!(apart < 1e-4)) fail_msg("%s: %.1e apart", name, apart);
+        worst = fmax(worst, apart);
+    }
+    static const char *const others[] = {"loss", "gradient.sample", "gradient.pooled_projections"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_true(runs_apart(run[0], run[1], others[i]) < 1e-4);
+    print_message("%lld tokens as one: gradients at most %.1e apart\n", (long long)g.zeros, worst);
+    for (int i = 0; i < 2; i++) {
+        sp_run_destroy(run[i]);
+        sp_plan_destroy(plan[i]);
+    }
+    sp_tensor_file_close(g.inputs);
+    sp_component_close(g.component);
+}
+
 static void test_text_gradient(void **state)
 {
     (void)state;
@@ -561,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_unet_gradient),
         cmocka_unit_test(test_unet_gradient_checkpointed),
         cmocka_unit_test(test_transformer_gradient),
+        cmocka_unit_test(test_same_tokens),
         cmocka_unit_test(test_text_gradient),
         cmocka_unit_test(test_clip_skip),
     };

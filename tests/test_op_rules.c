@@ -21,7 +21,7 @@ static sp_value *x(sp_builder *b, const char *name, int rank, int64_t n, int64_t
 /* Each: what is built, the operator's name, and the two shapes (or what stands for one) that its
  * message has. */
 #define CONV(pad) ((sp_conv2d_options){1, pad, pad, pad, pad, false})
-#define HEADS(n) ((sp_attention_options){n, 1, false})
+#define HEADS(n) ((sp_attention_options){.heads = n, .scale = 1})
 #define GROUPS(n) ((sp_group_norm_options){n, 1e-5, false})
 #define BLOCK(...)                                                                                 \
     sp_residual_block(b, (sp_value *[SP_BLOCK_INPUTS]){__VA_ARGS__},                               \

@@ -8,10 +8,10 @@ static sp_value *build_attention(maker *m, const int64_t *s)
     sp_value *q = INPUT("q", s[0], s[1], s[3] * s[4]), *k = INPUT("k", s[0], s[2], s[3] * s[4]);
     sp_value *v = INPUT("v", s[0], s[2], s[3] * s[4]);
     return sp_attention(m->b, q, k, v,
-                        (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5]});
+                        (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5], s[6]});
 }
 
-/* samples, queries, keys, heads, head dimension, causal */
+/* samples, queries, keys, heads, head dimension, causal, copies of the last key */
 static const test_case attention_cases[] = {
     {build_attention, {3, 64, 64, 2, 32, 0}, .tolerance = 1e-5},
     {build_attention, {2, 16, 16, 4, 48, 0}, .tolerance = 1e-5},
@@ -31,6 +31,11 @@ static const test_case attention_cases[] = {
     {build_attention, {1, 100, 390, 1, 26, 0}, .spread = 5, .tolerance = 2e-4},
     {build_attention, {1, 36, 303, 1, 64, 1}, .spread = 4, .tolerance = 2e-4},
     {build_attention, {1, 150, 150, 1, 14, 1}, .tolerance = 1e-5},
+    {build_attention, {2, 70, 97, 2, 32, 0, 256}, .tolerance = 1e-5},
+    {build_attention, {1, 65, 192, 1, 64, 0, 77}, .tolerance = 1e-5},
+    {build_attention, {1, 6, 1, 2, 16, 0, 3}, .tolerance = 1e-5},
+    {build_attention, {1, 9, 9, 2, 10, 1, 5}, .tolerance = 1e-5},
+    {build_attention, {1, 100, 389, 1, 26, 0, 256}, .spread = 5, .tolerance = 2e-4},
 };
 
 static void test_attention(void **state)
@@ -168,12 +173,12 @@ static sp_value *build_attention_gradient(maker *m, const int64_t *s)
     sp_value *q = INPUT("q", s[0], s[1], C), *k = INPUT("k", s[0], s[2], C),
              *v = INPUT("v", s[0], s[2], C);
     sp_value *out = INPUT("out", s[0], s[1], C), *dout = INPUT("dout", s[0], s[1], C);
-    sp_attention_options options = {(int)s[3], 1 / sqrt((double)s[4]), s[5]};
+    sp_attention_options options = {(int)s[3], 1 / sqrt((double)s[4]), s[5], s[6]};
     sp_value *log_sum = sp_output_of(sp_attention(m->b, q, k, v, options), 1);
     return sp_attention_gradient(m->b, q, k, v, out, log_sum, dout, options);
 }
 
-/* samples, queries, keys, heads, head dimension, causal */
+/* samples, queries, keys, heads, head dimension, causal, copies of the last key */
 static const test_case attention_gradient_cases[] = {
     {build_attention_gradient, {3, 64, 64, 2, 32, 0}, .tolerance = 1e-5},
     {build_attention_gradient, {2, 16, 16, 4, 48, 0}, .tolerance = 1e-5},
@@ -186,6 +191,9 @@ static const test_case attention_gradient_cases[] = {
     {build_attention_gradient, {1, 9, 201, 1, 5, 1}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 1, 1, 1, 1, 1}, .tolerance = 1e-5},
     {build_attention_gradient, {1, 9, 11, 1, 2, 1}, .tolerance = 1e-5},
+    {build_attention_gradient, {2, 70, 97, 2, 32, 0, 256}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 200, 193, 2, 24, 0, 77}, .tolerance = 1e-5},
+    {build_attention_gradient, {1, 9, 9, 2, 10, 1, 5}, .tolerance = 1e-5},
 };
 
 static void test_attention_gradient(void **state)

@@ -337,11 +337,11 @@ static sp_value *conv2d_weight_gradient(sp_case_inputs *t, const sp_op_case *c)
     return sp_conv2d_weight_gradient(t->b, x, in_activation(t, convolved(s)), s[5], s[5], convolution(s));
 }
 
-/* Attention: N, Lq, Lk, heads, head dimension, causal; range of q (0: 1), which sets how peaked the
- * softmax is. */
+/* Attention: N, Lq, Lk, heads, head dimension, causal, copies of the last key; range of q (0: 1), which sets how
+ * peaked the softmax is. */
 static sp_attention_options attention_options(const int64_t *s)
 {
-    return (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5] != 0};
+    return (sp_attention_options){(int)s[3], 1 / sqrt((double)s[4]), s[5] != 0, s[6]};
 }
 
 static void attention_inputs(sp_case_inputs *t, const sp_op_case *c, sp_value **q, sp_value **k,
@@ -654,6 +654,8 @@ const sp_op_case sp_op_cases[] = {
     BOTH(ATTEND, attention, "peaked", {1, 24, 70, 2, 16}, {20}),
     BOTH(ATTEND, attention, "130 keys", {1, 70, 130, 1, 24}),
     BOTH(ATTEND, attention, "peaked, 301 keys", {1, 50, 301, 1, 40}, {20}),
+    BOTH(ATTEND, attention, "a last key for 256", {2, 40, 40, 2, 64, 0, 256}),
+    BOTH(ATTEND, attention, "peaked, a last key for 77", {1, 70, 203, 1, 24, 0, 77}, {8}),
 
     BOTH(SUM, group_norm, "groups", {2, 3, 5, 12, 4, AFFINE}, {0.5}),
     BOTH(SUM, group_norm, "silu", {2, 3, 5, 12, 4, AFFINE | SILU}, {0.5}),

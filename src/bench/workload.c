@@ -168,8 +168,10 @@ static void build_alone(sp_builder *b, const sp_work_model *model, sp_work work,
     bool text = work == SP_WORK_TEXT || work == SP_WORK_TEXT_2;
     /* of Stable Diffusion 3 both encoders project */
     bool projects = text && of->config.kind == SP_COMPONENT_TEXT_ENCODER_2;
+    const sp_block_options without_t5 = {.unmarked = true, .same_tokens = SP_MMDIT_TOKENS_BEHIND};
     const sp_network_use use = {.network = projects ? &sp_clip_text_projection_network : works[work].network,
                                 .config = sp_component_config_of(&of->config),
+                                .options = work == SP_WORK_TRANSFORMER ? &without_t5 : NULL,
                                 .set = &set};
     const sp_network_sizes sizes = {.batch = batch,
                                     .height = model->height,

@@ -222,6 +222,7 @@ typedef enum { SP_STEP_STUDENT, SP_STEP_FAKE_SCORE, SP_STEP_AHEAD, SP_STEP_PARTS
 typedef struct {
     int64_t batch, channels, height, width;
     const sp_conditioning *conditioning; /* a description; its rows do not matter */
+    int64_t same_tokens; /* of its text, sp_block_options */
     const sp_component_config *teacher, *student;
     const sp_weights *teacher_weights; /* for their dtypes; NULL: F32 */
     const sp_lora_settings *lora; /* NULL: whole students. Else they are the teacher's weights, set

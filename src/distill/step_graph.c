@@ -61,7 +61,9 @@ static sp_value *twice(sp_step_graph *g, sp_value *x)
 static sp_value *teacher_output(sp_step_graph *g, sp_value *z, sp_value *timestep, const sp_values *prompt)
 {
     const sp_denoiser teacher = sp_denoiser_of(g->shape->teacher);
-    const sp_network_use use = {.network = teacher.network, .config = teacher.config, .set = &g->teacher};
+    const sp_block_options options = {.unmarked = true, .same_tokens = g->shape->same_tokens};
+    const sp_network_use use = {
+        .network = teacher.network, .config = teacher.config, .options = &options, .set = &g->teacher};
     sp_values in = *prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);
@@ -118,8 +120,10 @@ sp_value *sp_step_network(sp_step_graph *g, const char *set, const sp_component_
 {
     const sp_weight_set weights = trained_set(g, set);
     const sp_denoiser denoiser = sp_denoiser_of(config);
+    sp_block_options own = options ? *options : (sp_block_options){.unmarked = true};
+    own.same_tokens = g->shape->same_tokens;
     const sp_network_use use = {
-        .network = denoiser.network, .config = denoiser.config, .options = options, .set = &weights};
+        .network = denoiser.network, .config = denoiser.config, .options = &own, .set = &weights};
     sp_values in = g->prompt;
     sp_values_add(&in, "sample", z);
     sp_values_add(&in, "timestep", timestep);

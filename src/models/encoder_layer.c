@@ -11,7 +11,8 @@ static sp_value *self_attention(sp_builder *b, const sp_encoder_layer *c, sp_val
     sp_value *k = sp_linear_layer(b, "k_proj", x, c->width);
     sp_value *v = sp_linear_layer(b, "v_proj", x, c->width);
     double scale = 1 / sqrt((double)(c->width / c->heads));
-    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)c->heads, scale, c->causal});
+    const sp_attention_options options = {.heads = (int)c->heads, .scale = scale, .causal = c->causal};
+    sp_value *h = sp_attention(b, q, k, v, options);
     h = sp_linear_layer(b, "out_proj", h, c->width);
     sp_scope_leave(b);
     return h;

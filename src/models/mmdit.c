@@ -167,9 +167,11 @@ static projections project(sp_builder *b, const sp_mmdit_config *c, const projec
     };
 }
 
-static sp_value *attend(sp_builder *b, const sp_mmdit_config *c, const projections *p)
+/* The last token stands for so many. */
+static sp_value *attend(sp_builder *b, const sp_mmdit_config *c, const projections *p, int64_t copies)
 {
-    const sp_attention_options options = {.heads = (int)c->heads, .scale = 1 / sqrt((double)c->head_dim)};
+    const sp_attention_options options = {
+        .heads = (int)c->heads, .scale = 1 / sqrt((double)c->head_dim), .last_key_copies = copies};
     return sp_attention(b, p->q, p->k, p->v, options);
 }
 
@@ -178,14 +180,15 @@ static sp_value *self_attention(sp_builder *b, const sp_mmdit_config *c, sp_valu
 {
     sp_scope_enter(b, "attn2");
     const projections p = project(b, c, &own, x);
-    x = sp_linear_layer(b, "to_out.0", attend(b, c, &p), width_of(c));
+    x = sp_linear_layer(b, "to_out.0", attend(b, c, &p, 1), width_of(c));
     sp_scope_leave(b);
     return x;
 }
 
-/* Both streams look at both, the picture's tokens before the text's. *y NULL afterwards: the last block has no use for
- * the text any more. */
-static void joint_attention(sp_builder *b, const sp_mmdit_config *c, bool last, sp_value **x, sp_value **y)
+/* Both streams look at both, the picture's tokens before the text's, whose last one stands for `copies`. *y NULL
+ * afterwards: the last block has no use for the text any more. */
+static void joint_attention(sp_builder *b, const sp_mmdit_config *c, bool last, int64_t copies, sp_value **x,
+                            sp_value **y)
 {
     int64_t picture = sp_dim(*x, 1), text = sp_dim(*y, 1), width = width_of(c);
     sp_scope_enter(b, "attn");
@@ -193,7 +196,7 @@ static void joint_attention(sp_builder *b, const sp_mmdit_config *c, bool last, 
     const projections both = {.q = sp_concat(b, 2, (sp_value *[]){of_x.q, of_y.q}, 1),
                               .k = sp_concat(b, 2, (sp_value *[]){of_x.k, of_y.k}, 1),
                               .v = sp_concat(b, 2, (sp_value *[]){of_x.v, of_y.v}, 1)};
-    sp_value *seen = attend(b, c, &both);
+    sp_value *seen = attend(b, c, &both, copies);
     *x = sp_linear_layer(b, "to_out.0", sp_slice(b, seen, 1, 0, picture), width);
     *y = last ? NULL : sp_linear_layer(b, "to_add_out", sp_slice(b, seen, 1, picture, text), width);
     sp_scope_leave(b);
@@ -221,8 +224,8 @@ static sp_value *add_feed_forward(sp_builder *b, const char *name, sp_value *x, 
 enum { SHIFT, SCALE, GATE, MLP_SHIFT, DUAL_SHIFT = 6, DUAL_SCALE, DUAL_GATE, SIMPLE = 6 };
 enum { LAST_SCALE, LAST_SHIFT, OF_LAST }; /* of the last block's text, and of what follows the blocks */
 
-static void block(sp_builder *b, const sp_mmdit_config *c, int64_t index, sp_value *conditioning, sp_value **x,
-                  sp_value **y)
+static void block(sp_builder *b, const sp_mmdit_config *c, int64_t index, int64_t copies, sp_value *conditioning,
+                  sp_value **x, sp_value **y)
 {
     bool last = index == c->blocks - 1, dual = c->dual[index];
     sp_scope_enter(b, "transformer_blocks.%d", (int)index);
@@ -232,7 +235,7 @@ static void block(sp_builder *b, const sp_mmdit_config *c, int64_t index, sp_val
     sp_value *seen = scale_and_shift(b, norm, of_x.chunk[SCALE], of_x.chunk[SHIFT]);
     sp_value *text_seen = scale_and_shift(b, text_norm, of_y.chunk[last ? LAST_SCALE : SCALE],
                                           of_y.chunk[last ? LAST_SHIFT : SHIFT]);
-    joint_attention(b, c, last, &seen, &text_seen);
+    joint_attention(b, c, last, copies, &seen, &text_seen);
     *x = add_gated(b, *x, of_x.chunk[GATE], seen);
     if (dual) {
         sp_value *h = scale_and_shift(b, norm, of_x.chunk[DUAL_SCALE], of_x.chunk[DUAL_SHIFT]);
@@ -264,6 +267,18 @@ static void check_inputs(sp_builder *b, const sp_mmdit_config *c, const sp_value
                         (long long)sp_dim(sample, 2), (long long)sp_dim(sample, 1), (long long)c->patch_size);
 }
 
+/* The text without what is the same as its last token. Such tokens, which have no positions, stay the same through all
+ * blocks, so one of them is enough where attention counts it as often. */
+static sp_value *distinct_tokens(sp_builder *b, sp_value *text, int64_t same)
+{
+    int64_t length = sp_dim(text, 1);
+    if (same <= 1) return text;
+    if (same <= length) return sp_slice(b, text, 1, 0, length - same + 1);
+    sp_builder_fail(b, SP_SHAPE, "\"encoder_hidden_states\" has %lld tokens, and %lld are said to be the same",
+                    (long long)length, (long long)same);
+    return NULL;
+}
+
 static void build(sp_builder *b, const void *config, const void *options, const sp_values *in, sp_values *out)
 {
     const sp_mmdit_config *c = config;
@@ -272,11 +287,13 @@ static void build(sp_builder *b, const void *config, const void *options, const 
     if (sp_builder_failed(b)) return;
     sp_value *sample = sp_values_get(in, "sample"), *x = patches(b, c, sample);
     sp_value *time = conditioning(b, c, sp_values_get(in, "timestep"), sp_values_get(in, "pooled_projections"));
-    sp_value *y = sp_linear_layer(b, "context_embedder", sp_values_get(in, "encoder_hidden_states"), width_of(c));
+    int64_t same = blocks ? blocks->same_tokens : 0;
+    sp_value *text = distinct_tokens(b, sp_values_get(in, "encoder_hidden_states"), same);
+    sp_value *y = sp_linear_layer(b, "context_embedder", text, width_of(c));
     for (int64_t i = 0; i < c->blocks; i++) {
         if (blocks && blocks->left_out >> i & 1) continue;
         if (blocks) sp_block_begin(b, blocks, (int)i);
-        block(b, c, i, time, &x, &y);
+        block(b, c, i, same, time, &x, &y);
         if (blocks) sp_checkpoint_end(b);
     }
     const modulation m = modulate(b, "norm_out.linear", time, OF_LAST);

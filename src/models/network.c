@@ -53,6 +53,7 @@ static void check_present(sp_builder *b, const sp_network_use *use, const sp_val
 
 void sp_block_begin(sp_builder *b, const sp_block_options *options, int index)
 {
+    if (options->unmarked) return;
     int block = options->first_block + index, bit = block < SP_MAX_BLOCKS ? block : SP_MAX_BLOCKS - 1;
     sp_checkpoint_begin(b, (options->recompute >> bit) & 1);
 }

@@ -43,9 +43,11 @@ const sp_port *sp_ports_find(const sp_ports *ports, const char *name);
  * of this one has. */
 enum { SP_MAX_BLOCKS = 64 };
 typedef struct {
+    bool unmarked; /* no block is one of checkpointing */
     uint64_t recompute;
     int first_block;
     uint64_t left_out; /* bit k: the network's block k is not there, of transformers alone; the rest as ever */
+    int64_t same_tokens; /* the last so many of the text are the same, and are computed once; of transformers alone */
 } sp_block_options;
 /* Begins block `index` of a network, counted from 0, which sp_checkpoint_end ends. */
 void sp_block_begin(sp_builder *b, const sp_block_options *options, int index);

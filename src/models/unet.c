@@ -92,7 +92,7 @@ static sp_value *attention_layer(sp_builder *b, const char *name, sp_value *x, s
     sp_value *k = sp_linear_layer_without_bias(b, "to_k", source, channels);
     sp_value *v = sp_linear_layer_without_bias(b, "to_v", source, channels);
     double scale = 1 / sqrt((double)(channels / heads));
-    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){(int)heads, scale, false});
+    sp_value *h = sp_attention(b, q, k, v, (sp_attention_options){.heads = (int)heads, .scale = scale});
     h = sp_linear_layer(b, "to_out.0", h, channels);
     sp_scope_leave(b);
     return sp_add(b, h, x);

@@ -110,7 +110,7 @@ static sp_value *pixel_attention(sp_builder *b, const sp_vae_kl_config *c, sp_va
     sp_value *q = sp_linear_layer(b, "to_q", h, channels);
     sp_value *k = sp_linear_layer(b, "to_k", h, channels);
     sp_value *v = sp_linear_layer(b, "to_v", h, channels);
-    h = sp_attention(b, q, k, v, (sp_attention_options){1, 1 / sqrt((double)channels), false});
+    h = sp_attention(b, q, k, v, (sp_attention_options){.heads = 1, .scale = 1 / sqrt((double)channels)});
     h = sp_picture_of(b, sp_linear_layer(b, "to_out.0", h, channels), sp_dim(x, 1), sp_dim(x, 2));
     sp_scope_leave(b);
     return sp_add(b, h, x);

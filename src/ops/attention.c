@@ -1,5 +1,6 @@
 /* attention, per head of D = C/heads channels:               (Vaswani et al. 2017)
  *   S[i,j] = scale * q[i] . k[j]; log_sum[i] = log sum_j exp S[i,j]
+ *   S[i,Lk-1] = scale * q[i] . k[Lk-1] + log copies, for a last key that stands for so many equal ones
  *   P[i,j] = exp(S[i,j] - log_sum[i]); out[i] = sum_j P[i,j] v[j]
  *   causal: only j <= i
  *   q, out     [N,Lq,C]
@@ -20,6 +21,7 @@ typedef struct {
     int heads;
     double scale;
     bool causal;
+    double last_key; /* added to the last key's score */
 } sizes;
 
 static sizes sizes_of(const sp_node *node)
@@ -28,7 +30,7 @@ static sizes sizes_of(const sp_node *node)
     sp_shape q = sp_shape_in(node, Q);
     return (sizes){
         q.dim[0], q.dim[1], sp_dim(node->in[K], 1), q.dim[2], q.dim[2] / o->heads, o->heads,
-        o->scale, o->causal};
+        o->scale, o->causal, o->last_key_copies > 1 ? log((double)o->last_key_copies) : 0};
 }
 
 /* How many keys query i sees. */
@@ -49,6 +51,13 @@ static double dot(const sp_node *node, const void *const *in, const sizes *s, in
     return sum;
 }
 
+/* S[i,j] */
+static double score_of(const sp_node *node, const void *const *in, const sizes *s, int64_t n, int head, int64_t i,
+                       int64_t j)
+{
+    return s->scale * dot(node, in, s, n, head, Q, i, K, j) + (j == s->Lk - 1 ? s->last_key : 0);
+}
+
 static sp_status check(const sp_node *node)
 {
     const sp_attention_options *o = node->options;
@@ -57,6 +66,9 @@ static sp_status check(const sp_node *node)
     if (o->heads < 1 || q.dim[2] % o->heads)
         return sp_fail(SP_SHAPE, "%s: q has shape %s, whose channels are no multiple of %d heads",
                        node->op->name, sp_shape_text(q), o->heads);
+    if (o->last_key_copies < 0)
+        return sp_fail(SP_SHAPE, "%s: the last key cannot stand for %lld", node->op->name,
+                       (long long)o->last_key_copies);
     if (k.rank != 3 || k.dim[0] != q.dim[0] || k.dim[1] < 1 || k.dim[2] != q.dim[2])
         return sp_misfit(node, "k", K, "q", Q);
     if (!sp_shape_equal(sp_shape_in(node, V), k)) return sp_misfit(node, "v", V, "k", K);
@@ -94,7 +106,7 @@ static double log_sum_exp(const sp_node *node, const void *const *in, const size
 {
     double largest = -INFINITY, sum = 0;
     for (int64_t j = 0; j < visible(s, i); j++) {
-        double score = s->scale * dot(node, in, s, n, head, Q, i, K, j);
+        double score = score_of(node, in, s, n, head, i, j);
         if (score > largest) {
             sum *= exp(largest - score);
             largest = score;
@@ -115,7 +127,7 @@ static void reference(const sp_node *node, const void *const *in, void *const *o
         double total = log_sum_exp(node, in, &s, n, head, i);
         sp_write(node, out, 1, row, total);
         for (int64_t j = 0; j < visible(&s, i); j++)
-            p[j] = exp(s.scale * dot(node, in, &s, n, head, Q, i, K, j) - total);
+            p[j] = exp(score_of(node, in, &s, n, head, i, j) - total);
         for (int64_t c = head * s.D; c < (head + 1) * s.D; c++) {
             double sum = 0;
             for (int64_t j = 0; j < visible(&s, i); j++)
@@ -174,7 +186,7 @@ static void head_matrices(const sp_node *node, const void *const *in, const size
             int64_t at = i * s->Lk + j;
             P[at] = dS[at] = 0;
             if (j >= visible(s, i)) continue;
-            P[at] = exp(s->scale * dot(node, in, s, n, head, Q, i, K, j) - total);
+            P[at] = exp(score_of(node, in, s, n, head, i, j) - total);
             dS[at] = s->scale * P[at] * (dot(node, in, s, n, head, DOUT, i, V, j) - delta);
         }
     }

@@ -177,11 +177,14 @@ sp_value *sp_conv2d_weight_gradient(sp_builder *b, sp_value *x, sp_value *dy, in
 
 /* softmax(scale q k^T (+ causal mask)) v per head; q [N,Lq,C], k, v [N,Lk,C], C = heads * head
  * dimension. Scores and softmax in fp32. causal: query i sees the keys j <= i. Output 1 is the
- * logarithm of the sum of the scores' exponentials, [N,heads,Lq] f32, for the gradient. */
+ * logarithm of the sum of the scores' exponentials, [N,heads,Lq] f32, for the gradient.
+ * last_key_copies: the last key and its value stand for so many equal ones (0 is 1), and their gradients are the sums
+ * of those. */
 typedef struct {
     int heads;
     double scale;
     bool causal;
+    int64_t last_key_copies;
 } sp_attention_options;
 sp_value *sp_attention(sp_builder *b, sp_value *q, sp_value *k, sp_value *v,
                        sp_attention_options options);

@@ -26,9 +26,10 @@ static sp_value *twice(sp_builder *b, sp_value *x)
 static sp_value *without_blocks(sp_builder *b, const sp_network_use *network, uint64_t blocks, const sp_values *in,
                                 int64_t n)
 {
-    const sp_block_options options = {.left_out = blocks};
+    sp_block_options options = *(const sp_block_options *)network->options;
     sp_network_use third = *network;
     sp_values half = {0};
+    options.left_out = blocks;
     third.options = &options;
     for (int i = 0; i < in->count; i++)
         sp_values_add(&half, in->item[i].name, sp_slice(b, in->item[i].value, 0, 0, n));
@@ -56,7 +57,8 @@ static void build_denoiser(sp_builder *b, const sp_pipeline *p, const sp_denoise
         sp_values_add(&in, "timestep_cond",
                       sp_input(b, "timestep_cond", SP_F32, sp_shape_of(n, c->time_cond_dim), SP_RATE_PROMPT));
     const sp_weight_set set = {.name = "unet", .rate = SP_RATE_RUN, .weights = p->denoiser_weights};
-    const sp_network_use network = {.network = c->network, .config = c->config, .set = &set};
+    const sp_block_options options = {.unmarked = true, .same_tokens = sp_model_same_tokens(p->model)};
+    const sp_network_use network = {.network = c->network, .config = c->config, .options = &options, .set = &set};
     sp_conditioning_inputs(b, shape->conditioning, c->network, c->config, "", guided ? 2 * n : n, SP_RATE_PROMPT, &in);
     sp_value *output = sp_network_value(b, &network, &in);
     if (guided) {

@@ -381,6 +381,11 @@ void sp_model_close_parts(sp_model *m, unsigned parts)
 }
 
 
+int64_t sp_model_same_tokens(const sp_model *m)
+{
+    return m->t5_path ? 0 : m->tokens_behind;
+}
+
 uint64_t sp_model_text_hash(const sp_model *m)
 {
     uint64_t hash = m->text_count ? sp_component_hash(m->text[0].encoder) : 0;

@@ -70,6 +70,8 @@ void sp_model_close(sp_model *model); /* NULL is legal */
 void sp_model_close_parts(sp_model *model, unsigned parts);
 /* Over the weights of its text encoders: of one, sp_component_hash. */
 uint64_t sp_model_text_hash(const sp_model *model);
+/* How many tokens at the end of every text that the model's encoders make are the same, zeros (sp_block_options). */
+int64_t sp_model_same_tokens(const sp_model *model);
 /* Whether a denoiser goes with the other parts. */
 sp_status sp_model_check_denoiser(const sp_model *model, const sp_denoiser *denoiser);
 

@@ -176,8 +176,10 @@ static sp_value *teacher_loss(sp_builder *b, const teacher_training *t)
                          noise};
     sp_value *target[] = {per_sample(b, "target_x0", batch), x0,
                           per_sample(b, "target_noise", batch), noise};
+    const sp_block_options options = {.unmarked = true, .same_tokens = t->made.family->absent_tokens};
     const sp_network_use denoiser = {.network = t->made.family->denoiser,
                                      .config = sp_component_config_of(&t->made.denoiser),
+                                     .options = &options,
                                      .set = &online,
                                      .scope = sp_component_folder_name(t->made.denoiser.kind)};
     sp_values in = {0};

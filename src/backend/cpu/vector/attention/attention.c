@@ -118,6 +118,7 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
     for (int64_t k0 = 0; k0 < visible; k0 += a->key_block) {
         int64_t keys = visible - k0 < a->key_block ? visible - k0 : a->key_block;
         score_block(t, w, k0, keys, lanes);
+        sp_count_last_key(a, w->scores, k0, keys);
         if (a->causal) sp_mask_later_keys(w->scores, k0, keys, q0);
         softmax_block(w, a, keys, lanes, k0 == 0);
         output_block(t, w, k0, keys, lanes);

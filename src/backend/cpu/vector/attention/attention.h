@@ -15,6 +15,7 @@ typedef struct {
     int64_t samples, heads, queries, keys, head, channels; /* head: its dimension */
     sp_dtype dtype;
     float scale, log2_scale; /* log2_scale = scale * log2(e) */
+    float last_key; /* added to the last key's scores, which are not scaled yet: log(copies) / scale */
     bool causal;
     bool
         pairs; /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
@@ -40,6 +41,8 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
         .dtype = q->dtype,
         .scale = (float)options->scale,
         .log2_scale = (float)(options->scale * 1.4426950408889634),
+        .last_key =
+            options->last_key_copies > 1 ? (float)(log((double)options->last_key_copies) / options->scale) : 0,
         .causal = options->causal,
     };
     a.head = a.channels / a.heads;
@@ -180,6 +183,14 @@ static inline void sp_mask_later_keys(float *scores, int64_t k0, int64_t count, 
         for (int64_t lane = 0; lane < hidden && lane < SP_TILE; lane++)
             scores[k * SP_TILE + lane] = SP_MASKED;
     }
+}
+
+/* Scores of keys k0.., `count` of them, of which the last one of all may stand for several. */
+static inline void sp_count_last_key(const sp_attention_shape *a, float *scores, int64_t k0, int64_t count)
+{
+    if (a->last_key == 0 || k0 + count != a->keys) return;
+    for (int64_t lane = 0; lane < SP_TILE; lane++)
+        scores[(count - 1) * SP_TILE + lane] += a->last_key;
 }
 
 /* The keys that any of the queries q0 .. q0+count-1 sees. */

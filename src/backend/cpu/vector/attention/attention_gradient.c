@@ -141,6 +141,7 @@ static void key_product(const task *t, const workspace *w, const block *b)
 static void score_block(const task *t, const workspace *w, const block *b)
 {
     head_product(t, b, w->k, w->q_turned, w->s);
+    sp_count_last_key(&t->shape, w->s, b->k0, b->keys);
     if (t->shape.causal) sp_mask_later_keys(w->s, b->k0, b->keys, b->q0);
 }
 

@@ -128,10 +128,12 @@ typedef struct {
     int64_t panels;
 } block;
 
-/* Scores of panel p that no query may see: keys past the last one, and of a causal tile keys after
- * the query. */
+/* Scores of panel p: the last key of all may stand for several, and some keys no query may see, those past the last
+ * one and of a causal tile those after the query. */
 static void mask_panel(const task *t, const block *b, int64_t p, float *scores)
 {
+    int64_t first = b->k0 + p * SP_PANEL, left = t->shape.keys - first;
+    if (left <= SP_PANEL) sp_count_last_key(&t->shape, scores, first, left);
     for (int64_t k = p * SP_PANEL; k < (p + 1) * SP_PANEL; k++) {
         int64_t hidden = k >= b->keys ? SP_TILE : t->shape.causal ? b->k0 + k - b->q0 : 0;
         for (int64_t lane = 0; lane < hidden && lane < SP_TILE; lane++)
