@@ -59,7 +59,7 @@ AXES = [
     ("conditioning", [{"gamma-conditioning": text} for text in ("time", "embedding")]),
     ("rate", [{"learning-rate": text} for text in ("1e-4", "2e-4", "4e-4")]),
     ("gamma", [{"gamma-power": "1", "gamma-one-probability": text} for text in ("0", "0.5")] +
-     [{"gamma-power": "0.3", "gamma-one-probability": "0"}]),
+     [{"gamma-power": text, "gamma-one-probability": "0"} for text in ("0.3", "0.1")]),
     ("sigma", [{"sigma": "quadratic"}, {"sigma": "linear"}]),
     ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("average", [{"ema-decay": text} for text in ("0.95", "0.99", "power:0.1")]),

@@ -1,10 +1,6 @@
 /* A small teacher of Stable Diffusion XL's shape, made by the program's own recipe from a few emoji, and what is
  * distilled from it: conditioning, runs that are killed, several processes, students. */
-#include "teacher_support.h"
-#include "base/random.h"
-#include "latents/latents.h"
-#include "pipeline/pipeline.h"
-#include "splam/splam.h"
+#include "teacher_step.h"
 
 enum { TEACHER_STEPS = 60 };
 #define UNET "unet/diffusion_pytorch_model.safetensors"
@@ -135,114 +131,29 @@ static void draw_sample(sp_weights *in, float *noise, const sp_latents *latents,
     ((float *)sp_weights_find(in, "timestep")->data)[i] = (float)timestep;
 }
 
-/* Its caption, or none, and its sizes, as whoever draws with the model makes them. */
-static bool tell_sample(sp_weights *in, sp_pipeline *p, const sp_dataset *dataset, const splam_train_options *o,
-                        int64_t k, int64_t i)
+/* Its sizes. */
+static void frame(sp_pipeline *p, int64_t k, sp_conditioning *told)
 {
-    float u[3];
-    const char *caption = sp_dataset_caption(dataset, k, 0);
-    sp_conditioning told;
     sp_framing sizes = sp_framing_whole(SIDE, SIDE);
     sizes.original_height = original_height(k);
     sizes.original_width = 2 * original_height(k);
-    sp_random_uniform((sp_random_key){o->seed, SP_STREAM_DROPOUT, 0, (uint64_t)i}, u, 3);
-    bool kept = (double)u[0] >= o->caption_dropout;
-    assert_ok(kept ? sp_pipeline_encode(p, &caption, 1, &told) : sp_pipeline_encode_negative(p, NULL, &told));
-    assert_ok(sp_pipeline_frame(p, &sizes, 1, &told));
-    for (int m = 0; m < told.count; m++) {
-        const sp_tensor *from = &told.item[m].tensor;
-        sp_tensor *to = sp_weights_find(in, told.item[m].name);
-        if (!to) {
-            sp_tensor new;
-            sp_shape shape = from->shape;
-            shape.dim[0] = o->train_batch_size;
-            assert_ok(sp_tensor_create(SP_F32, shape, &new));
-            assert_ok(sp_weights_add(in, told.item[m].name, new));
-            to = sp_weights_find(in, told.item[m].name);
-        }
-        memcpy((char *)to->data + (size_t)i * sp_tensor_bytes(from), from->data, sp_tensor_bytes(from));
-    }
-    sp_conditioning_free(&told);
-    return kept;
+    assert_ok(sp_pipeline_frame(p, &sizes, 1, told));
 }
 
-static void add_tensor(sp_weights *in, const char *name, sp_shape shape)
-{
-    sp_tensor tensor;
-    assert_ok(sp_tensor_create(SP_F32, shape, &tensor));
-    assert_ok(sp_weights_add(in, name, tensor));
-}
-
-/* What a step of training asks the UNet, made from the model's folder. */
-static void ask_as_a_step(void **state, const splam_train_options *o, const char *file, sp_tensor *noise)
-{
-    const sp_dataset_options pictures = {.resolution = SIDE};
-    sp_dataset *dataset;
-    sp_dataset_order *order;
-    sp_pipeline *p;
-    sp_latents latents;
-    sp_weights *in;
-    sp_shape shape = sp_shape_of(o->train_batch_size, 4, SIDE / 4, SIDE / 4);
-    int64_t kept = 0;
-    assert_ok(sp_dataset_open(o->data, &pictures, NULL, &dataset));
-    assert_ok(sp_dataset_order_create(o->seed, PICTURES, &order));
-    assert_ok(sp_pipeline_open(in_folder(state, "teacher"), &(sp_model_options){0}, &p));
-    assert_ok(sp_latents_encode(dataset, NULL, PICTURES, p->vae, p->device, SP_F32, NULL, &latents));
-    assert_ok(sp_weights_create(&in));
-    add_tensor(in, "sample", shape);
-    assert_ok(sp_tensor_create(SP_F32, shape, noise));
-    add_tensor(in, "timestep", sp_shape_of(o->train_batch_size));
-    for (int64_t i = 0; i < o->train_batch_size; i++) {
-        int64_t k = sp_dataset_order_at(order, (uint64_t)i);
-        draw_sample(in, noise->data, &latents, o, &p->scheduler.path, k, i);
-        kept += tell_sample(in, p, dataset, o, k, i);
-    }
-    assert_in_range(kept, 1, o->train_batch_size - 1); /* both kinds are asked about */
-    assert_ok(sp_weights_save(in, file, SP_F32, NULL, 0, NULL));
-    sp_weights_destroy(in);
-    sp_latents_free(&latents);
-    sp_pipeline_close(p);
-    sp_dataset_order_destroy(order);
-    sp_dataset_close(dataset);
-}
-
-/* The loss of a step is that of the finished model, asked as whoever draws with it asks: the order of the encoders'
- * states, the row of the pooled text, the sizes, and zeros for captions that are left out. */
+/* The order of the encoders' states, the row of the pooled text, the sizes, and zeros for captions that are left
+ * out. */
 static void steps_ask_as_drawing_does(void **state)
 {
-    char inputs[700], outputs[700], start[700], *metrics;
-    sp_tensor noise = {0};
-    sp_tensor_file *file;
-    const sp_tensor *prediction;
-    double sum = 0;
-    snprintf(inputs, sizeof inputs, "%s", in_folder(state, "inputs.safetensors"));
-    snprintf(outputs, sizeof outputs, "%s", in_folder(state, "outputs.safetensors"));
+    /* f32: 7e-8; width before height: 7e-6 */
+    static const step_question question = {
+        .component = "unet", .draw = draw_sample, .frame = frame, .tolerance = 1e-6};
+    char start[700];
     snprintf(start, sizeof start, "%s", in_folder(state, "teacher"));
     splam_train_options o = teacher_of(state, "step");
     o.start = start;
     o.width = SPLAM_UNSET;
     o.max_train_steps = 1;
-    assert_int_equal(splam_train_teacher(&o, NULL), SPLAM_OK);
-    assert_ok(sp_read_file(in_folder(state, "step/metrics.jsonl"), &metrics, NULL));
-    double loss = strtod(strstr(metrics, "\"loss\":") + 7, NULL);
-    sp_free(metrics);
-    ask_as_a_step(state, &o, inputs, &noise);
-    splam_forward_options f = splam_forward_defaults();
-    f.model = start;
-    f.component = "unet";
-    f.inputs = inputs;
-    f.outputs = outputs;
-    f.precision = SPLAM_F32;
-    assert_int_equal(splam_forward(&f), SPLAM_OK);
-    assert_ok(sp_safetensors_open(outputs, &file));
-    assert_ok(sp_tensor_file_get(file, "sample", &prediction));
-    int64_t count = sp_tensor_count(&noise);
-    for (int64_t n = 0; n < count; n++)
-        sum += pow((double)((const float *)prediction->data)[n] - (double)((const float *)noise.data)[n], 2);
-    print_message("loss %.8f, of the finished model %.8f\n", loss, sum / (double)count);
-    assert_true(fabs(sum / (double)count / loss - 1) < 1e-6); /* f32: 7e-8; width before height: 7e-6 */
-    sp_tensor_file_close(file);
-    sp_tensor_free(&noise);
+    check_step_question(state, &question, &o);
 }
 
 /* A teacher that goes on from another has the layer that nobody asks for from it, and its family. */
