@@ -7,8 +7,8 @@ FOLDER has sdxl.safetensors, ssd1b.safetensors and vega.safetensors (tools/make_
 folder sd35m, as that writes them, and receives OpenVINO's graphs, which are converted once; these and PyTorch have
 random weights of the same shapes, which are as fast. All compute in bf16 (OpenVINO by its inference precision, from
 weights in f16), distilling in f32 where the processor has no products of bf16. Stable Diffusion 3.5's text has 77
-tokens of CLIP's and 256 of T5's, which is absent: splam computes those, equal ones, once. Seconds are medians of the runs after
-one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
+tokens of CLIP's and 256 of T5's, which is absent: splam computes those, equal ones, once. Seconds are medians of the
+runs after one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
 --csv: as bench/large.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
 """
 import argparse
