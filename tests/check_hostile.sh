@@ -82,7 +82,7 @@ no_file() {
         [ $option != prompts ] || words=()
         no_file "a$option" "$splam" generate -m model "${words[@]}" "--$option" "a$option" --output picture.png
     done
-    only="pipe"
+    only="pipe nowhere loop"
     for part in model_index.json scheduler/scheduler_config.json unet/config.json tokenizer/vocab.json \
         tokenizer/merges.txt vae/diffusion_pytorch_model.safetensors; do
         mv "model/$part" kept.part

@@ -390,6 +390,9 @@ static void test_trees(void **state)
     assert_ok(sp_remove_tree(in_folder(state, "copy")));
     assert_ok(sp_remove_tree(in_folder(state, "copy")));
     assert_false(sp_path_exists(in_folder(state, "copy")));
+    assert_int_equal(symlink("nowhere", in_folder(state, "link")), 0);
+    assert_true(sp_path_exists(in_folder(state, "link")));
+    assert_false(sp_path_exists(in_folder(state, "link/below")));
     assert_true(sp_path_is_folder(in_folder(state, "a/b/c")));
     assert_status(sp_list_folder(in_folder(state, "copy"), &names, &count), SP_IO);
 }

@@ -207,7 +207,7 @@ const char *sp_path_base(const char *path)
 bool sp_path_exists(const char *path)
 {
     struct stat info;
-    return stat(path, &info) == 0;
+    return lstat(path, &info) == 0 || (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG);
 }
 
 bool sp_path_is_folder(const char *path)

@@ -71,6 +71,8 @@ sp_status sp_write_file(const char *path, const void *data, size_t size); /* ato
 char *sp_path_join(const char *folder, const char *name); /* new string; NULL when out of memory */
 char *sp_path_beside(const char *path, const char *name); /* in the folder of `path`; new, or NULL likewise */
 const char *sp_path_base(const char *path);               /* text after the last '/' */
+/* Whether something has this name: also a link that leads nowhere, and what may not be looked at, so that opening it
+ * says what is wrong instead of taking it for absent. */
 bool sp_path_exists(const char *path);
 bool sp_path_is_folder(const char *path);
 sp_status sp_make_folders(const char *path); /* mkdir -p */
