@@ -205,7 +205,7 @@ static void open_model(batch *b)
     if (status && status != SPLAM_CANCELLED) {
         sv_log(s, "job %s: %s", b->each->job->id, splam_error_message());
         explain(s, r, status, message, sizeof message);
-        end_all(b, SPLAM_UNSUPPORTED, message);
+        end_all(b, status == SPLAM_MEMORY ? status : SPLAM_UNSUPPORTED, message);
     }
     drop_ended(b);
 }

@@ -93,9 +93,16 @@ int open64(const char *path, int flags, ...)
     return next(path, flags, mode);
 }
 
+/* What open becomes with _FORTIFY_SOURCE where it is given no mode. */
+int __open64_2(const char *path, int flags)
+{
+    return open64(path, flags);
+}
+
 __attribute__((destructor)) static void write_count(void)
 {
     char text[32];
+    if (!atomic_load(&counting)) return; /* a shell ahead of the program that counts */
     snprintf(text, sizeof text, "%ld\n", atomic_load(&count));
     write_to(getenv("FAILING_MALLOC_COUNT"), text);
 }
