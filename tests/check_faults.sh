@@ -122,7 +122,7 @@ faulty() {
 # code that it makes, and throws where other memory is missing, which nobody can catch; fontconfig does not either.
 library() {
     if [ "$call" = malloc ]; then
-        grep -oE 'lib(dnnl|stdc|fontconfig)' "$work/who"
+        grep -oE 'lib(dnnl|stdc|fontconfig)' "$work/who" | head -n 1 | grep .
     elif [ "$call" = mmap ]; then
         before_run "$scenario"
         { faulty -k -o "$work/stack"; } 2>/dev/null

@@ -2,9 +2,10 @@
  *   FAILING_MALLOC_FROM=TEXT   counting begins when a file is opened whose path contains TEXT
  *   FAILING_MALLOC_AT=N        the N-th allocation from there on finds no memory; 0: none
  *   FAILING_MALLOC_COUNT=FILE  how many there were is written there at the end
- *   FAILING_MALLOC_WHO=FILE    whose call failed, the path of the library, is written there when it does */
+ *   FAILING_MALLOC_WHO=FILE    whose call failed is written there when it does: libraries and functions, inner first */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -34,38 +35,47 @@ static void write_to(const char *path, const char *text)
     close(fd);
 }
 
-static bool fails(const void *caller)
+static void say_who(void)
 {
-    Dl_info info;
+    void *callers[24];
+    const char *path = getenv("FAILING_MALLOC_WHO");
+    int fd = path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666) : -1;
+    if (fd < 0) return;
+    backtrace_symbols_fd(callers, backtrace(callers, sizeof callers / sizeof *callers), fd);
+    close(fd);
+}
+
+static bool fails(void)
+{
     if (!atomic_load(&counting) || atomic_fetch_add(&count, 1) + 1 != fails_at) return false;
-    if (dladdr(caller, &info) && info.dli_fname) write_to(getenv("FAILING_MALLOC_WHO"), info.dli_fname);
+    say_who(); /* what it allocates is beyond the one that fails */
     errno = ENOMEM;
     return true;
 }
 
 void *malloc(size_t size)
 {
-    return fails(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+    return fails() ? NULL : __libc_malloc(size);
 }
 
 void *calloc(size_t items, size_t size)
 {
-    return fails(__builtin_return_address(0)) ? NULL : __libc_calloc(items, size);
+    return fails() ? NULL : __libc_calloc(items, size);
 }
 
 void *realloc(void *block, size_t size)
 {
-    return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(block, size);
+    return fails() ? NULL : __libc_realloc(block, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
-    return fails(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
+    return fails() ? NULL : __libc_memalign(alignment, size);
 }
 
 int posix_memalign(void **out, size_t alignment, size_t size)
 {
-    void *block = fails(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
+    void *block = fails() ? NULL : __libc_memalign(alignment, size);
     if (!block) return ENOMEM;
     *out = block;
     return 0;

@@ -1,9 +1,9 @@
 #!/bin/bash
 # A server and the same request to it three times, for a model that it opens then: one_request.sh SPLAM FOLDER, which
-# receives the pictures in base64, out.txt and again.txt; exit code 0. Something may fail meanwhile. A server that cannot
-# begin ends with code 1 or 2 and its sentence, which are this script's. One of the first two requests may be answered
-# with 500 or more and a reason, or not at all: it is said as splam says its own, "splam: WHY", and the code is 1. Else,
-# where the last is not answered with the picture or the server does not end with code 0, the code is another.
+# receives the pictures in base64, out.txt and again.txt; exit code 0. Something may fail meanwhile. A server that
+# cannot begin ends with code 1 or 2 and its sentence, which are this script's. One of the first two requests may be
+# answered with 500 or more and a reason, or not at all: it is said as splam says its own, "splam: WHY", and the code is
+# 1. Else, where the last is not answered with the picture or the server does not end with code 0, the code is another.
 set -u
 splam=$1 folder=$2 socket=$2/socket
 ln -sfn "$PWD/assets/teacher" "$folder/asked"

@@ -36,6 +36,21 @@ void sp_json_text_free(char *text);
  * NULL when out of memory. So do sp_json_save and sp_json_brief. */
 char *sp_json_dumps(const json_t *value, size_t flags);
 
+/* An object or a list that is made member by member. What memory does not suffice for makes it fail, and all of it is
+ * asked for once, at the end: a value is whole or none. */
+typedef struct {
+    json_t *value;
+    bool failed;
+} sp_json_made;
+sp_json_made sp_json_make_object(void);
+sp_json_made sp_json_make_list(void);
+/* Take `value` over; NULL: it could not be made. */
+void sp_json_put(sp_json_made *object, const char *key, json_t *value);
+void sp_json_add(sp_json_made *list, json_t *value);
+/* The value, which is the caller's; NULL when out of memory. */
+json_t *sp_json_done(sp_json_made *made);
+json_t *sp_json_integers(const int64_t *values, int count); /* a list; NULL likewise */
+
 /* Typed look-ups in an object. `where` names the file in messages. An absent or null key gives
  * `fallback`; a value of another type is SP_FORMAT. */
 sp_status sp_json_int(const json_t *object, const char *key, int64_t fallback, const char *where,

@@ -92,6 +92,48 @@ const char *sp_json_brief(const json_t *value, char *buffer, size_t size)
     return buffer;
 }
 
+/* ---- values made member by member ---- */
+
+static sp_json_made begin(json_t *value)
+{
+    return (sp_json_made){value, !value};
+}
+
+sp_json_made sp_json_make_object(void)
+{
+    return begin(json_object());
+}
+
+sp_json_made sp_json_make_list(void)
+{
+    return begin(json_array());
+}
+
+void sp_json_put(sp_json_made *object, const char *key, json_t *value)
+{
+    object->failed |= json_object_set_new(object->value, key, value) != 0;
+}
+
+void sp_json_add(sp_json_made *list, json_t *value)
+{
+    list->failed |= json_array_append_new(list->value, value) != 0;
+}
+
+json_t *sp_json_done(sp_json_made *made)
+{
+    if (!made->failed) return made->value;
+    json_decref(made->value);
+    return NULL;
+}
+
+json_t *sp_json_integers(const int64_t *values, int count)
+{
+    sp_json_made list = sp_json_make_list();
+    for (int i = 0; i < count; i++)
+        sp_json_add(&list, json_integer(values[i]));
+    return sp_json_done(&list);
+}
+
 json_t *sp_json_seed(uint64_t seed)
 {
     return seed <= INT64_MAX ? json_integer((json_int_t)seed)

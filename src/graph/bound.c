@@ -323,8 +323,9 @@ void sp_bound_destroy(sp_bound *bound)
 {
     if (!bound) return;
     sp_device *device = bound->plan->device;
+    bool made = bound->parameters && bound->residences && bound->sources && bound->transient && bound->versions;
     if (bound->packs) release_packs(bound, NULL);
-    for (int i = 0; i < bound->plan->parameter_count && bound->transient && bound->residences && bound->versions; i++)
+    for (int i = 0; made && i < bound->plan->parameter_count; i++)
         unbind(bound, i);
     device->release(device, bound->kept);
     sp_free(bound->parameters);

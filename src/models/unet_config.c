@@ -339,49 +339,50 @@ static json_t *list_or_number(const int64_t *values, int count)
     bool equal = true;
     for (int i = 1; i < count; i++)
         equal = equal && values[i] == values[0];
-    if (equal) return json_integer(values[0]);
-    json_t *list = json_array();
-    for (int i = 0; i < count; i++)
-        json_array_append_new(list, json_integer(values[i]));
-    return list;
+    return equal ? json_integer(values[0]) : sp_json_integers(values, count);
 }
 
 /* The depths of levels from..to, in the order of the file: a number where a block's transformers agree. */
 static json_t *depth_list(const sp_unet_config *c, bool up)
 {
-    json_t *list = json_array();
+    sp_json_made list = sp_json_make_list();
     for (int i = 0; i < c->levels; i++) {
         int level = up ? c->levels - 1 - i : i;
-        json_array_append_new(list, list_or_number(up ? c->up_depth[level] : c->down_depth[level],
-                                                   (int)c->layers[level] + up));
+        sp_json_add(&list,
+                    list_or_number(up ? c->up_depth[level] : c->down_depth[level], (int)c->layers[level] + up));
     }
-    return list;
+    return sp_json_done(&list);
+}
+
+/* Whether list b has the members of list a the other way round. */
+static bool is_mirrored(const json_t *a, const json_t *b)
+{
+    size_t count = json_array_size(a);
+    bool same = json_array_size(b) == count;
+    for (size_t i = 0; same && i < count; i++)
+        same = json_equal(json_array_get(a, i), json_array_get(b, count - 1 - i));
+    return same;
 }
 
 /* One number, one a level, or lists for both ways: the shortest that says it. */
-static void write_depths(const sp_unet_config *c, json_t *config)
+static void write_depths(const sp_unet_config *c, sp_json_made *config)
 {
-    json_t *down = depth_list(c, false), *up = depth_list(c, true), *mirrored = json_array();
-    bool plain = !is_nested(down);
-    for (int i = c->levels - 1; i >= 0; i--)
-        json_array_append(mirrored, json_array_get(down, (size_t)i));
-    plain = plain && json_equal(mirrored, up);
-    bool one = plain && json_array_size(down) > 0;
+    json_t *down = depth_list(c, false), *up = depth_list(c, true);
+    bool plain = !is_nested(down) && is_mirrored(down, up), one = plain && json_array_size(down) > 0;
     for (size_t i = 1; i < json_array_size(down); i++)
         one = one && json_equal(json_array_get(down, i), json_array_get(down, 0));
-    json_object_set(config, depth_key, one ? json_array_get(down, 0) : down);
-    if (!plain) json_object_set(config, reverse_key, up);
+    sp_json_put(config, depth_key, json_incref(one ? json_array_get(down, 0) : down));
+    if (!plain) sp_json_put(config, reverse_key, json_incref(up));
     json_decref(down);
     json_decref(up);
-    json_decref(mirrored);
 }
 
-static void write_text_time(const sp_unet_config *c, json_t *config)
+static void write_text_time(const sp_unet_config *c, sp_json_made *config)
 {
-    json_object_set_new(config, "addition_embed_type", json_string("text_time"));
-    json_object_set_new(config, "addition_time_embed_dim", json_integer(c->size_dim));
-    json_object_set_new(config, "projection_class_embeddings_input_dim",
-                        json_integer(c->text_dim + SP_UNET_SIZES * c->size_dim));
+    sp_json_put(config, "addition_embed_type", json_string("text_time"));
+    sp_json_put(config, "addition_time_embed_dim", json_integer(c->size_dim));
+    sp_json_put(config, "projection_class_embeddings_input_dim",
+                json_integer(c->text_dim + SP_UNET_SIZES * c->size_dim));
 }
 
 bool sp_unet_is_megapixel(const sp_unet_config *c)
@@ -391,14 +392,11 @@ bool sp_unet_is_megapixel(const sp_unet_config *c)
 
 json_t *sp_unet_config_write(const sp_unet_config *c)
 {
-    json_t *channels = json_array(), *down = json_array(), *up = json_array();
+    sp_json_made down = sp_json_make_list(), up = sp_json_make_list();
     for (int i = 0; i < c->levels; i++) {
         int back = c->levels - 1 - i;
-        json_array_append_new(channels, json_integer(c->channels[i]));
-        json_array_append_new(
-            down, json_string(c->down_attention[i] ? "CrossAttnDownBlock2D" : "DownBlock2D"));
-        json_array_append_new(
-            up, json_string(c->up_attention[back] ? "CrossAttnUpBlock2D" : "UpBlock2D"));
+        sp_json_add(&down, json_string(c->down_attention[i] ? "CrossAttnDownBlock2D" : "DownBlock2D"));
+        sp_json_add(&up, json_string(c->up_attention[back] ? "CrossAttnUpBlock2D" : "UpBlock2D"));
     }
     char range[SP_GUIDANCE_RANGE_TEXT];
     bool whole_shift = c->freq_shift == (double)(int64_t)c->freq_shift;
@@ -408,7 +406,8 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         "_class_name", "UNet2DConditionModel", "sample_size",
         c->sample_size ? json_integer(c->sample_size) : json_null(), "in_channels",
         (json_int_t)c->in_channels, "out_channels", (json_int_t)c->out_channels,
-        "block_out_channels", channels, "down_block_types", down, "up_block_types", up,
+        "block_out_channels", sp_json_integers(c->channels, c->levels), "down_block_types", sp_json_done(&down),
+        "up_block_types", sp_json_done(&up),
         "mid_block_type", c->middle_attention ? "UNetMidBlock2DCrossAttn" : "UNetMidBlock2D", "layers_per_block",
         list_or_number(c->layers, c->levels), "attention_head_dim",
         list_or_number(c->heads, c->levels), "cross_attention_dim",
@@ -421,8 +420,8 @@ json_t *sp_unet_config_write(const sp_unet_config *c)
         c->time_dim == 4 * c->channels[0] ? json_null() : json_integer(c->time_dim),
         "time_cond_proj_dim", c->time_cond_dim ? json_integer(c->time_cond_dim) : json_null(), "_guidance_range",
         c->guidance.high > 0 ? sp_guidance_range_text(&c->guidance, range) : NULL);
-    if (!config) return NULL;
-    write_depths(c, config);
-    if (c->size_dim) write_text_time(c, config);
-    return config;
+    sp_json_made made = {config, !config};
+    write_depths(c, &made);
+    if (c->size_dim) write_text_time(c, &made);
+    return sp_json_done(&made);
 }

@@ -73,19 +73,19 @@ sp_status sp_vae_kl_read(const json_t *config, const char *where, sp_vae_config 
 json_t *sp_vae_kl_write(const sp_vae_config *config)
 {
     const sp_vae_kl_config *c = &config->kl;
-    json_t *channels = json_array(), *down = json_array(), *up = json_array();
+    sp_json_made down = sp_json_make_list(), up = sp_json_make_list();
     for (int i = 0; i < c->levels; i++) {
-        json_array_append_new(channels, json_integer(c->channels[i]));
-        json_array_append_new(down, json_string("DownEncoderBlock2D"));
-        json_array_append_new(up, json_string("UpDecoderBlock2D"));
+        sp_json_add(&down, json_string("DownEncoderBlock2D"));
+        sp_json_add(&up, json_string("UpDecoderBlock2D"));
     }
     json_t *shift = config->shift_factor != 0 ? json_real(config->shift_factor) : NULL; /* NULL: the key is left out */
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:I, s:f, s:o*, s:s, s:b, s:b, s:b}",
                      "_class_name", "AutoencoderKL", "sample_size", (json_int_t)config->sample_size,
                      "in_channels", (json_int_t)config->in_channels, "out_channels",
                      (json_int_t)config->out_channels, "latent_channels",
-                     (json_int_t)config->latent_channels, "block_out_channels", channels,
-                     "down_block_types", down, "up_block_types", up, "layers_per_block",
+                     (json_int_t)config->latent_channels, "block_out_channels",
+                     sp_json_integers(c->channels, c->levels), "down_block_types", sp_json_done(&down),
+                     "up_block_types", sp_json_done(&up), "layers_per_block",
                      (json_int_t)c->layers, "norm_num_groups", (json_int_t)c->groups,
                      "scaling_factor", config->scaling_factor, "shift_factor", shift, "act_fn", "silu",
                      "use_quant_conv", (int)c->quant_conv, "use_post_quant_conv", (int)c->post_quant_conv,

@@ -115,18 +115,10 @@ sp_status sp_vae_tiny_read(const json_t *config, const char *where, sp_vae_confi
 
 static json_t *repeated(int64_t value, int count)
 {
-    json_t *list = json_array();
+    sp_json_made list = sp_json_make_list();
     for (int i = 0; i < count; i++)
-        json_array_append_new(list, json_integer(value));
-    return list;
-}
-
-static json_t *list_of(const int64_t *values, int count)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < count; i++)
-        json_array_append_new(list, json_integer(values[i]));
-    return list;
+        sp_json_add(&list, json_integer(value));
+    return sp_json_done(&list);
 }
 
 json_t *sp_vae_tiny_write(const sp_vae_config *config)
@@ -141,8 +133,8 @@ json_t *sp_vae_tiny_write(const sp_vae_config *config)
         (json_int_t)config->out_channels, "latent_channels", (json_int_t)config->latent_channels,
         "encoder_block_out_channels", repeated(c->encoder_channels, c->encoder_stages),
         "decoder_block_out_channels", repeated(c->decoder_channels, c->decoder_stages),
-        "num_encoder_blocks", list_of(c->encoder_blocks, c->encoder_stages), "num_decoder_blocks",
-        list_of(c->decoder_blocks, c->decoder_stages), "upsampling_scaling_factor",
+        "num_encoder_blocks", sp_json_integers(c->encoder_blocks, c->encoder_stages), "num_decoder_blocks",
+        sp_json_integers(c->decoder_blocks, c->decoder_stages), "upsampling_scaling_factor",
         (json_int_t)c->upscale, "act_fn", activation, "scaling_factor", config->scaling_factor);
 }
 

@@ -403,18 +403,18 @@ static sp_status model_rows(evaluation_run *r, const char *folder)
 
 /* ---- how pictures came about ---- */
 
-static void note(json_t *notes, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void note(json_t *notes, const char *format, ...)
+static void note(sp_json_made *notes, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(sp_json_made *notes, const char *format, ...)
 {
     char text[512];
     va_list list;
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    json_array_append_new(notes, json_string(text));
+    sp_json_add(notes, json_string(text));
 }
 
-static void note_protocol(const evaluation_run *r, json_t *notes)
+static void note_protocol(const evaluation_run *r, sp_json_made *notes)
 {
     const sp_protocol *p = r->protocol;
     int64_t count = r->evaluation->count, real = r->scorer ? sp_scorer_real_count(r->scorer) : 0;
@@ -431,16 +431,16 @@ static void note_protocol(const evaluation_run *r, json_t *notes)
 static json_t *list_notes(const evaluation_run *r)
 {
     enum { WIDTH = 2048 };
-    json_t *notes = json_array();
+    sp_json_made notes = sp_json_make_list();
     bool fid = false;
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
         fid |= r->scores[i] && strncmp(sp_picture_score_at(i)->name, "fid", 3) == 0;
-    if (r->protocol) note_protocol(r, notes);
-    for (size_t i = 0; i < json_array_size(notes); i++)
-        sp_log_warn("%s", json_string_value(json_array_get(notes, i)));
+    if (r->protocol) note_protocol(r, &notes);
+    for (size_t i = 0; i < json_array_size(notes.value); i++)
+        sp_log_warn("%s", json_string_value(json_array_get(notes.value, i)));
     if (fid && r->evaluation->count < WIDTH)
-        note(notes, "fid of fewer than %d pictures depends on their number more than on what they show", WIDTH);
-    return notes;
+        note(&notes, "fid of fewer than %d pictures depends on their number more than on what they show", WIDTH);
+    return sp_json_done(&notes);
 }
 
 /* Where only the evaluation's own metrics are asked for there is nothing to compare with others. */

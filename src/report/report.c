@@ -173,19 +173,15 @@ sp_status sp_report_save_json(const sp_evaluation_report *r, const char *folder)
 
 sp_status sp_report_save_times(const sp_evaluation_report *r, const char *folder)
 {
-    json_t *rows = json_array();
+    sp_json_made rows = sp_json_make_list();
     for (size_t i = 0; i < r->row_count; i++) {
         const sp_row *row = &r->rows[i];
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:i, s:o}", "model", row->model, "sampler", row->sampler,
-                                              "steps", row->steps, "seconds_per_image",
-                                              number(row->seconds_per_image)));
+        sp_json_add(&rows, json_pack("{s:s, s:s, s:i, s:o}", "model", row->model, "sampler", row->sampler, "steps",
+                                     row->steps, "seconds_per_image", number(row->seconds_per_image)));
     }
-    bool complete = json_array_size(rows) == r->row_count;
-    json_t *times = json_pack("{s:o, s:f, s:I}", "rows", rows, "seconds_total", r->seconds_total, "peak_rss_bytes",
-                              (json_int_t)r->peak_rss_bytes);
-    if (complete) return save(times, folder, "times.json");
-    json_decref(times);
-    return SP_MEMORY;
+    json_t *times = json_pack("{s:o, s:f, s:I}", "rows", sp_json_done(&rows), "seconds_total", r->seconds_total,
+                              "peak_rss_bytes", (json_int_t)r->peak_rss_bytes);
+    return times ? save(times, folder, "times.json") : SP_MEMORY;
 }
 
 /* ---- the table ---- */

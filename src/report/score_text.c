@@ -5,15 +5,16 @@
 
 /* ---- as JSON ---- */
 
-/* KEYsuffix. */
-static void set_real(json_t *all, const char *key, const char *suffix, double value)
+/* KEYsuffix; what is no number is left out. */
+static void set_real(sp_json_made *all, const char *key, const char *suffix, double value)
 {
     char name[64];
+    if (!isfinite(value)) return;
     snprintf(name, sizeof name, "%s%s", key, suffix);
-    json_object_set_new(all, name, json_real(value));
+    sp_json_put(all, name, json_real(value));
 }
 
-static void set_value(json_t *all, const sp_score_value *v)
+static void set_value(sp_json_made *all, const sp_score_value *v)
 {
     bool mean = !isnan(v->deviation);
     set_real(all, v->key, mean ? "_mean" : "", v->value);
@@ -23,14 +24,14 @@ static void set_value(json_t *all, const sp_score_value *v)
     set_real(all, v->key, "_high", v->interval->high);
 }
 
-static void set_result(json_t *all, const sp_score_result *result)
+static void set_result(sp_json_made *all, const sp_score_result *result)
 {
     for (int i = 0; i < result->value_count; i++)
         set_value(all, &result->value[i]);
     for (int i = 0; i < result->setting_count; i++)
-        json_object_set_new(all, result->setting[i].key, json_integer(result->setting[i].value));
+        sp_json_put(all, result->setting[i].key, json_integer(result->setting[i].value));
     for (int i = 0; i < result->word_count; i++)
-        json_object_set_new(all, result->word[i].key, json_string(result->word[i].text));
+        sp_json_put(all, result->word[i].key, json_string(result->word[i].text));
 }
 
 static json_t *count_json(int64_t count)
@@ -39,16 +40,16 @@ static json_t *count_json(int64_t count)
 }
 
 /* What was left out, by reason; of a file nothing. */
-static void set_left_out(json_t *all, const char *key, const sp_picture_set *set)
+static void set_left_out(sp_json_made *all, const char *key, const sp_picture_set *set)
 {
     sp_rejection list[SP_MAX_REASONS];
     if (!set->pictures.left_out) return;
     size_t count = sp_rejections_list(set->pictures.left_out, list, SP_MAX_REASONS);
-    json_t *reasons = json_array();
+    sp_json_made reasons = sp_json_make_list();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(reasons, json_pack("{s:s,s:I,s:s}", "reason", list[i].reason, "count",
-                                                 (json_int_t)list[i].count, "example", list[i].example));
-    json_object_set_new(all, key, reasons);
+        sp_json_add(&reasons, json_pack("{s:s,s:I,s:s}", "reason", list[i].reason, "count",
+                                        (json_int_t)list[i].count, "example", list[i].example));
+    sp_json_put(all, key, sp_json_done(&reasons));
 }
 
 /* Lines of pictures that are left out. */
@@ -57,46 +58,46 @@ static int64_t captions_left_out(const sp_scorer *r)
     return r->a.pictures.count - r->a.count;
 }
 
-static void set_captions(json_t *all, const sp_scorer *r)
+static void set_captions(sp_json_made *all, const sp_scorer *r)
 {
     if (!r->captions.text) return;
-    json_object_set_new(all, "captions_sha256", json_string(r->captions.sha256));
-    json_object_set_new(all, "captions_left_out", json_integer(captions_left_out(r)));
+    sp_json_put(all, "captions_sha256", json_string(r->captions.sha256));
+    sp_json_put(all, "captions_left_out", json_integer(captions_left_out(r)));
 }
 
 /* The convention is Inception's; other networks have one each. */
-static void set_preparation(json_t *all, const sp_scorer *r)
+static void set_preparation(sp_json_made *all, const sp_scorer *r)
 {
     if (sp_scorer_uses(r, SP_EXTRACTOR_INCEPTION))
-        json_object_set_new(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
-    json_object_set_new(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
+        sp_json_put(all, "convention", json_string(sp_convention_name(r->preparation.convention)));
+    sp_json_put(all, "transform", json_string(sp_transform_name(r->preparation.transform)));
 }
 
-static void set_networks(json_t *all, const sp_scorer *r)
+static void set_networks(sp_json_made *all, const sp_scorer *r)
 {
     for (int i = 0; i < SP_EXTRACTORS; i++) {
         const sp_extractor *e = &r->extractor[i];
         char name[64];
         if (!e->kind) continue;
         snprintf(name, sizeof name, "%s_sha256", e->kind->name);
-        json_object_set_new(all, name, json_string(e->sha256));
+        sp_json_put(all, name, json_string(e->sha256));
     }
 }
 
 json_t *sp_scorer_json(const sp_scorer *r, const sp_score_result *result)
 {
-    json_t *all = json_object();
+    sp_json_made all = sp_json_make_object();
     for (int i = 0; i < SP_PICTURE_SCORES; i++)
-        set_result(all, &result[i]);
-    if (r->o.bootstrap != SPLAM_UNSET) json_object_set_new(all, "bootstrap", json_integer(r->o.bootstrap));
-    json_object_set_new(all, "count_a", count_json(r->a.count));
-    if (r->o.b) json_object_set_new(all, "count_b", count_json(r->b.count));
-    set_left_out(all, "unreadable_a", &r->a);
-    set_left_out(all, "unreadable_b", &r->b);
-    set_captions(all, r);
-    set_preparation(all, r);
-    set_networks(all, r);
-    return all;
+        set_result(&all, &result[i]);
+    if (r->o.bootstrap != SPLAM_UNSET) sp_json_put(&all, "bootstrap", json_integer(r->o.bootstrap));
+    sp_json_put(&all, "count_a", count_json(r->a.count));
+    if (r->o.b) sp_json_put(&all, "count_b", count_json(r->b.count));
+    set_left_out(&all, "unreadable_a", &r->a);
+    set_left_out(&all, "unreadable_b", &r->b);
+    set_captions(&all, r);
+    set_preparation(&all, r);
+    set_networks(&all, r);
+    return sp_json_done(&all);
 }
 
 /* ---- for people ---- */
