@@ -344,9 +344,7 @@ static sp_status find_shape(const sp_distill_feed *f, const sp_denoiser *denoise
     return status ? sp_fail_within(status, "%s", where) : SP_OK;
 }
 
-/* same_tokens: of texts that the teacher's encoders make; what is recorded may be anything. */
-static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative, int64_t same_tokens,
-                            sp_step_shape *s)
+static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative, sp_step_shape *s)
 {
     sp_shape latent = sp_shape_of(s->batch, s->channels, s->height, s->width);
     SP_TRY(sp_tensor_create(SP_F32, latent, &f->noise));
@@ -354,7 +352,6 @@ static sp_status make_batch(sp_distill_feed *f, const sp_conditioning *negative,
     SP_TRY(sp_conditioning_create(negative, SP_F32, s->batch, &f->negative));
     sp_conditioning_copy(&f->negative, 0, s->batch, negative, 0);
     s->conditioning = &f->conditioning;
-    s->same_tokens = f->draws ? 0 : same_tokens;
     if (is_matching(f)) return sp_matching_feed_create(f, s);
     SP_TRY(sp_tensor_create(SP_F32, latent, &f->x0));
     f->coefficients = sp_alloc_zero((size_t)s->batch * sizeof *f->coefficients);
@@ -377,7 +374,9 @@ sp_status sp_distill_feed_create(const sp_distill_options *options, sp_pipeline 
     sp_status status = options->given.draws ? open_draws(out) : open_data(out, teacher, callbacks);
     if (!status) status = open_negative(out, &negative);
     if (!status) status = find_shape(out, &denoiser, &negative, shape);
-    if (!status) status = make_batch(out, &negative, sp_model_same_tokens(teacher->model), shape);
+    if (!status) status = make_batch(out, &negative, shape);
+    /* What is recorded may be anything. */
+    if (!status && !options->given.draws) shape->same_tokens = sp_model_same_tokens(teacher->model);
     if (!status && options->given.sub_paths) status = sp_subpath_feed_create(out, teacher, shape);
     if (status) sp_distill_feed_free(out);
     return status;
