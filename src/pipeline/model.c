@@ -380,7 +380,6 @@ void sp_model_close_parts(sp_model *m, unsigned parts)
     }
 }
 
-
 int64_t sp_model_same_tokens(const sp_model *m)
 {
     return m->t5_path ? 0 : m->tokens_behind;

@@ -130,7 +130,7 @@ typedef struct {
 
 /* Scores of panel p: the last key of all may stand for several, and some keys no query may see, those past the last
  * one and of a causal tile those after the query. */
-static void mask_panel(const task *t, const block *b, int64_t p, float *scores)
+static void adjust_panel(const task *t, const block *b, int64_t p, float *scores)
 {
     int64_t first = b->k0 + p * SP_PANEL, left = t->shape.keys - first;
     if (left <= SP_PANEL) sp_count_last_key(&t->shape, scores, first, left);
@@ -150,7 +150,7 @@ SP_INLINE void weigh_exactly(const task *t, const workspace *w, const block *b, 
     const uint32_t *keys = w->keys + b->k0 * depth;
     sp_panels_product(keys, SP_PANEL * depth, panels, w->query, depth, w->scores, false, vectors);
     for (int64_t p = 0; p < panels; p++)
-        mask_panel(t, b, p, w->scores + p * SP_PANEL * SP_TILE);
+        adjust_panel(t, b, p, w->scores + p * SP_PANEL * SP_TILE);
     const float scale = t->shape.log2_scale;
     for (int64_t j = 0; j < vectors * SP_LANES; j += SP_LANES) {
         float *scores = w->scores + j;
@@ -194,7 +194,7 @@ SP_INLINE bool weigh_quickly(const task *t, const workspace *w, const block *b, 
                         w->scores + ((p - 1 - first) & 1) * panel,
                         w->weights + (p - 1) * (panel / 2), vectors);
     float *last = w->scores + ((b->panels - 1 - first) & 1) * panel;
-    mask_panel(t, b, b->panels - 1, last);
+    adjust_panel(t, b, b->panels - 1, last);
     for (int i = 0; i < 2 * vectors; i++)
         sp_weigh_pair(&w->softmax, last, w->weights + (b->panels - 1) * (panel / 2), i);
     __mmask16 fits = 0xffff;
