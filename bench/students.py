@@ -47,14 +47,22 @@ def threads(a):
 
 def distil(a, teacher, student, settings, steps, seed):
     """A new student in the folder `student`; seconds of a step, the median. settings: flags and their values; None:
-    that flag is left out, True: it has no value."""
-    shutil.rmtree(student, ignore_errors=True)
+    that flag is left out, True: it has no value. One that was interrupted goes on where the same is asked for."""
     given = {key: value for key, value in settings.items() if value is not None}
     flags = [text for key, value in given.items() for text in (f"--{key}", value) if text is not True]
     data = f"latents:{a.latents}" if a.latents else a.data
-    subprocess.run([a.splam, "distill", "--teacher", teacher, "--data", data, "--output", student, "--seed",
-                    str(seed), "--max-train-steps", str(steps), "--checkpointing-steps", "0", *flags, *threads(a)],
-                   check=True)
+    command = [a.splam, "distill", "--teacher", teacher, "--data", data, "--output", student, "--seed", str(seed),
+               "--max-train-steps", str(steps), "--checkpointing-steps", "100", "--checkpoints-total-limit", "1",
+               *flags, *threads(a)]
+    asked = os.path.join(student, "asked")
+    same = os.path.exists(asked) and open(asked).read() == "\n".join(command)
+    if not same:
+        shutil.rmtree(student, ignore_errors=True)
+        os.makedirs(student)
+        with open(asked, "w") as f:
+            f.write("\n".join(command))
+    begun = same and any(name.startswith("checkpoint-") for name in os.listdir(student))
+    subprocess.run([*command, *(["--resume", "latest"] if begun else [])], check=True)
     with open(os.path.join(student, "metrics.jsonl")) as f:
         return statistics.median(step["seconds"] for step in map(json.loads, f) if "loss" in step)
 

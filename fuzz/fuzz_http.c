@@ -57,10 +57,11 @@ static void begin(void)
     models = (sv_models_settings){.models = server->settings.models, .model_count = 1,
                                   .options = &server->settings.model_options, .opening = &server->settings.opening};
     if (sv_models_create(&models, &server->models, error, sizeof error)) fail(error);
+    server->openapi = sv_openapi_make(false);
     server->queue = sv_queue_create(server->settings.queue, sv_queue_share(&server->settings));
     server->runs = sv_runs_create(server->settings.watched, 1);
     server->daemon = sv_daemon_start(server, MHD_USE_EPOLL);
-    if (!server->queue || !server->runs || !server->daemon) fail("the server cannot begin");
+    if (!server->openapi || !server->queue || !server->runs || !server->daemon) fail("the server cannot begin");
 }
 
 /* ---- requests ---- */

@@ -9,6 +9,7 @@
 #include <time.h>
 #include "base64.h"
 #include "guard.h"
+#include "json.h"
 #include "limits.h"
 #include "request.h"
 #include "wire.h"
@@ -89,13 +90,15 @@ static splam_status exchange(const client *c, const char *method, const char *pa
     size_t size = 0;
     char *text;
     *out = NULL;
+    sv_json_begin();
     splam_status status = converse(c, method, path, body, &text, &size);
     if (status) return status;
     char *end = text ? strstr(text, "\r\n\r\n") : NULL;
     if (!end || sscanf(text, "HTTP/1.%*d %3d", code) != 1 || !is_whole(text, end, size - (size_t)(end + 4 - text)))
         status = fail(c, SPLAM_IO, "%s: the answer is none, or not whole", c->settings->server);
     else if (!(*out = json_loadb(end + 4, size - (size_t)(end + 4 - text), 0, NULL)))
-        status = fail(c, SPLAM_IO, "%s: the answer is no JSON", c->settings->server);
+        status = sv_json_failed() ? fail(c, SPLAM_MEMORY, "out of memory for the answer")
+                                  : fail(c, SPLAM_IO, "%s: the answer is no JSON", c->settings->server);
     free(text);
     return status;
 }
@@ -157,14 +160,33 @@ static json_t *value_of(const splam_option *o, const void *given, const void *st
     }
 }
 
+static bool is_text(const splam_option *o)
+{
+    return o->kind == SPLAM_OPTION_TEXT || o->kind == SPLAM_OPTION_CHOICE;
+}
+
+static splam_status no_unicode(const client *c, const char *name)
+{
+    return sv_json_failed() ? fail(c, SPLAM_MEMORY, "out of memory for the request")
+                            : fail(c, SPLAM_ARGUMENT, "`%s` is no UTF-8, and a server takes nothing else", name);
+}
+
+static splam_status add_text(const client *c, json_t *body, const char *name, const char *text)
+{
+    json_t *value = text ? json_string(text) : NULL;
+    if (text && !value) return no_unicode(c, name);
+    if (text) json_object_set_new(body, name, value);
+    return SPLAM_OK;
+}
+
 static splam_status add_options(const client *c, json_t *body)
 {
     const splam_generate_options standard = splam_generate_defaults();
     const splam_option *o;
     for (size_t i = 0; (o = splam_option_at("generate", i)); i++) {
-        json_t *value = is_own(o->name)
-                            ? NULL
-                            : value_of(o, (const char *)c->options + o->offset, (const char *)&standard + o->offset);
+        const void *given = (const char *)c->options + o->offset;
+        json_t *value = is_own(o->name) ? NULL : value_of(o, given, (const char *)&standard + o->offset);
+        if (!value && !is_own(o->name) && is_text(o) && *(const char *const *)given) return no_unicode(c, o->name);
         if (!value) continue;
         if (!find_field(o->name)) {
             json_decref(value);
@@ -182,17 +204,32 @@ static splam_status add_image(const client *c, json_t *body)
     FILE *file = fopen(path, "re");
     uint8_t *bytes = file ? malloc(SV_PICTURE_BODY_BYTES) : NULL;
     size_t size = bytes ? fread(bytes, 1, SV_PICTURE_BODY_BYTES, file) : 0;
-    bool read = bytes && !ferror(file) && size < SV_PICTURE_BODY_BYTES * 3 / 4 - SV_BODY_BYTES;
-    char *text = read ? sv_base64_encode(bytes, size) : NULL;
     splam_status status = SPLAM_OK;
-    if (text)
-        json_object_set_new(body, "init_image", json_string(text));
+    if (!file || (bytes && ferror(file)))
+        status = fail(c, SPLAM_IO, "%s: cannot be read: %s", path, strerror(errno));
+    else if (!bytes)
+        status = fail(c, SPLAM_MEMORY, "%s: out of memory", path);
+    else if (size >= SV_PICTURE_BODY_BYTES * 3 / 4 - SV_BODY_BYTES)
+        status = fail(c, SPLAM_IO, "%s is too large: a picture of at most 23 MB is sent", path);
     else
-        status = fail(c, SPLAM_IO, "%s: cannot be read, or is too large: %s", path,
-                      file ? "a picture of at most 23 MB is sent" : strerror(errno));
-    free(text);
+        json_object_set_new(body, "init_image", sv_json_base64(bytes, size));
     free(bytes);
     if (file) fclose(file);
+    return status;
+}
+
+static splam_status add_loras(const client *c, json_t *body)
+{
+    const splam_generate_options *o = c->options;
+    if (!o->lora_count) return SPLAM_OK;
+    json_t *loras = json_array();
+    splam_status status = SPLAM_OK;
+    for (size_t i = 0; i < o->lora_count && !status; i++) {
+        json_t *lora = json_pack("{s:s, s:f}", "name", o->loras[i].path, "weight", o->loras[i].weight);
+        if (!lora) status = no_unicode(c, "loras");
+        json_array_append_new(loras, lora);
+    }
+    json_object_set_new(body, "loras", loras);
     return status;
 }
 
@@ -207,16 +244,12 @@ static splam_status make_body(const client *c, const char *format, json_t *body)
 {
     const splam_generate_options *o = c->options;
     if (!o->prompt) return fail(c, SPLAM_ARGUMENT, "`prompt` is missing: a server takes one");
-    json_t *loras = json_array();
-    json_object_set_new(body, "prompt", json_string(o->prompt));
-    json_object_set_new(body, "format", json_string(format));
-    if (o->model) json_object_set_new(body, "model", json_string(o->model));
     add_seed(o, body);
-    for (size_t i = 0; i < o->lora_count; i++)
-        json_array_append_new(loras, json_pack("{s:s, s:f}", "name", o->loras[i].path, "weight", o->loras[i].weight));
-    if (o->lora_count) json_object_set(body, "loras", loras);
-    json_decref(loras);
-    splam_status status = add_options(c, body);
+    splam_status status = add_text(c, body, "prompt", o->prompt);
+    if (!status) status = add_text(c, body, "format", format);
+    if (!status) status = add_text(c, body, "model", o->model);
+    if (!status) status = add_loras(c, body);
+    if (!status) status = add_options(c, body);
     return status ? status : add_image(c, body);
 }
 
@@ -235,13 +268,20 @@ static void report(const client *c, const json_t *job)
                          json_integer_value(json_object_get(job, "steps")), NULL);
 }
 
-static splam_status submit(client *c, json_t *body)
+static splam_status submit(client *c, const char *format)
 {
     int code = 0;
     json_t *job;
-    char *text = json_dumps(body, JSON_COMPACT);
-    splam_status status =
-        text ? exchange(c, "POST", "/v1/jobs", text, &code, &job) : fail(c, SPLAM_MEMORY, "out of memory");
+    sv_json_begin();
+    json_t *body = json_object();
+    splam_status status = make_body(c, format, body);
+    if (status) {
+        json_decref(body);
+        return status;
+    }
+    char *text = sv_json_text(body);
+    status = text ? exchange(c, "POST", "/v1/jobs", text, &code, &job)
+                  : fail(c, SPLAM_MEMORY, "out of memory for the request");
     free(text);
     if (status) return status;
     const char *id = json_string_value(json_object_get(job, "id"));
@@ -331,10 +371,8 @@ static splam_status finish(const client *c, const json_t *job, int64_t count, sp
 
 static splam_status draw(client *c, int64_t count, splam_picture_output *output)
 {
-    json_t *body = json_object(), *job = NULL;
-    splam_status status = make_body(c, splam_picture_output_format(output), body);
-    if (!status) status = submit(c, body);
-    json_decref(body);
+    json_t *job = NULL;
+    splam_status status = submit(c, splam_picture_output_format(output));
     if (!status) status = await(c, &job);
     if (!status) {
         status = finish(c, job, count, output);
@@ -351,6 +389,7 @@ splam_status sv_client_generate(const sv_client_settings *settings, const splam_
     splam_picture_output *output = NULL;
     int64_t count = o->count == SPLAM_UNSET ? 1 : o->count;
     *error = 0;
+    sv_json_watch();
     char reason[SV_CLIENT_ERROR];
     splam_status status = sv_peer_read(settings->server, settings->ca_file, &c.peer, reason, sizeof reason);
     if (status) fail(&c, status, "%s", reason);

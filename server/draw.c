@@ -78,13 +78,13 @@ static void receive(void *context, const splam_drawn *drawn)
                     .size = drawn->file_size,
                     .seed = drawn->seed,
                     .parameters = strdup(drawn->parameters),
-                    .json = strdup(drawn->json)};
+                    .info = json_loads(drawn->json, 0, NULL)};
     if (p.file) memcpy(p.file, drawn->file, p.size);
-    if (p.file && p.parameters && p.json && sv_queue_give(d->server->queue, d->job, &p)) return;
+    if (p.file && p.parameters && p.info && sv_queue_give(d->server->queue, d->job, &p)) return;
     d->lost = true;
     free(p.file);
     free(p.parameters);
-    free(p.json);
+    json_decref(p.info);
 }
 
 /* ---- the end of a job ---- */

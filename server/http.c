@@ -108,9 +108,8 @@ void sv_reply_text(sv_exchange *x, int code, const char *type, char *text)
 
 void sv_reply_json(sv_exchange *x, int code, json_t *json)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    json_decref(json);
-    sv_reply_text(x, code, "application/json", text);
+    sv_reply_text(x, code, "application/json", sv_json_text(json));
+    if (!x->response && code != 503) sv_reply_error(x, 503, NULL, "out of memory");
 }
 
 static const char *type_of(int code)
@@ -134,6 +133,7 @@ void sv_reply_error(sv_exchange *x, int code, const char *field, const char *for
     vsnprintf(raw, sizeof raw, format, arguments);
     va_end(arguments);
     splam_visible_text(raw, message, sizeof message); /* what clients sent may be no UTF-8 */
+    sv_json_begin();
     if (x->route && x->route->style == SV_SDAPI)
         sv_reply_json(x, code, json_pack("{s:s, s:s}", "error", type_of(code), "detail", message));
     else
@@ -166,7 +166,10 @@ json_t *sv_exchange_json(sv_exchange *x)
         return NULL;
     }
     json_t *json = json_loadb(x->body ? x->body : "", x->length, JSON_REJECT_DUPLICATES, &error);
-    if (!json) sv_reply_error(x, 400, NULL, "the body is no JSON: line %d: %s", error.line, error.text);
+    if (!json && sv_json_failed())
+        sv_reply_error(x, 503, NULL, "out of memory");
+    else if (!json)
+        sv_reply_error(x, 400, NULL, "the body is no JSON: line %d: %s", error.line, error.text);
     return json;
 }
 
@@ -426,6 +429,7 @@ enum MHD_Result sv_http_handle(void *server, struct MHD_Connection *connection, 
     }
     set_deadline(x, 0);
     if (!x->response) {
+        sv_json_begin();
         if (x->finish)
             x->finish(x);
         else

@@ -3,6 +3,7 @@
 #ifndef SERVER_HTTP_H
 #define SERVER_HTTP_H
 #include <microhttpd.h>
+#include "json.h"
 #include "queue.h"
 
 /* What the parts of the server share. */
@@ -57,7 +58,8 @@ struct sv_exchange {
     void (*finish)(sv_exchange *x);
 };
 
-/* Answers with an object or list, which is freed. */
+/* Answers with an object or list, which is freed; with 503 where memory did not suffice for all of it since
+ * sv_json_begin, which has been called ahead of the route's function. */
 void sv_reply_json(sv_exchange *x, int code, json_t *json);
 /* With a text (free), which becomes the answer's. */
 void sv_reply_text(sv_exchange *x, int code, const char *type, char *text);

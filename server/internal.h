@@ -35,6 +35,7 @@ struct sv_server {
     int64_t saved_number;
     int64_t created; /* seconds since 1970 */
     double started;
+    char *openapi; /* the answer of that route */
     sv_queue *queue;
     sv_runs *runs; /* that are watched; NULL: none are */
     struct MHD_Daemon *daemon;
@@ -66,15 +67,15 @@ void sv_draw_jobs(sv_server *server, sv_job *const *jobs, size_t count);
 /* Of this process. */
 int64_t sv_resident_bytes(void);
 
-/* What made picture `i`, as an object; NULL: out of memory. */
-json_t *sv_picture_info(const sv_job *job, size_t i);
 /* A list of the warnings. */
 json_t *sv_job_warnings(const sv_job *job);
-/* A small picture as a file ("png", "jpg", "webp") in base64, new (free); NULL: there is none, or no memory. */
-char *sv_small_base64(const sv_small *small, const char *format);
+/* A small picture as a file ("png", "jpg", "webp") in base64, a value; NULL: there is none, or no memory. */
+json_t *sv_small_json(const sv_small *small, const char *format);
 /* State, progress and error of a job as an object; its pictures where it has ended and they are wanted. */
 json_t *sv_job_json(sv_server *server, const sv_job *job, bool pictures);
 
+/* What /openapi.json says, new (free); NULL: out of memory. has_key: requests need one. */
+char *sv_openapi_make(bool has_key);
 /* The routes. */
 void sv_answer_page(sv_exchange *x);
 void sv_answer_watch_page(sv_exchange *x);

@@ -22,7 +22,7 @@ static void free_job(sv_job *job)
     for (size_t i = 0; i < job->picture_count; i++) {
         free(job->pictures[i].file);
         free(job->pictures[i].parameters);
-        free(job->pictures[i].json);
+        json_decref(job->pictures[i].info);
     }
     for (size_t i = 0; i < job->warning_count; i++)
         free(job->warnings[i]);

@@ -2,14 +2,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base64.h"
 #include "internal.h"
 #include "stream.h"
-
-json_t *sv_picture_info(const sv_job *job, size_t i)
-{
-    return json_loads(job->pictures[i].json, 0, NULL);
-}
 
 json_t *sv_job_warnings(const sv_job *job)
 {
@@ -23,10 +17,9 @@ static json_t *picture_list(const sv_job *job)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < job->picture_count; i++) {
-        char *text = sv_base64_encode(job->pictures[i].file, job->pictures[i].size);
-        json_array_append_new(list, json_pack("{s:s?, s:s, s:o?}", "b64_json", text, "parameters",
-                                              job->pictures[i].parameters, "info", sv_picture_info(job, i)));
-        free(text);
+        const sv_picture *p = &job->pictures[i];
+        json_array_append_new(list, json_pack("{s:o, s:s, s:O}", "b64_json", sv_json_base64(p->file, p->size),
+                                              "parameters", p->parameters, "info", p->info));
     }
     return list;
 }
@@ -60,15 +53,15 @@ json_t *sv_job_json(sv_server *s, const sv_job *job, bool pictures)
     return json;
 }
 
-char *sv_small_base64(const sv_small *small, const char *format)
+json_t *sv_small_json(const sv_small *small, const char *format)
 {
     const splam_picture picture = {small->width, small->height, small->rgb};
     void *file = NULL;
     size_t size;
     if (!small->rgb || splam_picture_encode(&picture, format, SPLAM_UNSET, &file, &size) != SPLAM_OK) return NULL;
-    char *text = sv_base64_encode(file, size);
+    json_t *value = sv_json_base64(file, size);
     splam_free(file);
-    return text;
+    return value;
 }
 
 /* ---- events: the job as it is, whenever it has changed, with a small picture where there is a new one ---- */
@@ -83,20 +76,17 @@ static void add_small(sv_stream *s, const sv_job_view *view, json_t *json)
     following *f = s->context;
     if (!f->small || !view->small || view->small == f->shown) return;
     sv_small small = sv_queue_small(s->server->queue, s->job);
-    char *text = sv_small_base64(&small, "png");
-    if (text) json_object_set_new(json, "preview", json_string(text));
+    json_t *value = sv_small_json(&small, "png");
+    if (value) json_object_set_new(json, "preview", value);
     f->shown = small.done;
-    free(text);
     free(small.rgb);
 }
 
 static char *next_event(sv_stream *s, const sv_job_view *view)
 {
     json_t *json = sv_job_json(s->server, s->job, false);
-    char *text = NULL;
     add_small(s, view, json);
-    char *data = json ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
+    char *data = sv_json_text(json), *text = NULL;
     s->last = sv_job_has_ended(view->state);
     if (data && asprintf(&text, "event: %s\nid: %u\ndata: %s\n\n", s->last ? "end" : "step", view->version, data) < 0)
         text = NULL;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "json.h"
 
 /* A file of a folder: its name without the suffix, and where it is. */
 typedef struct {
@@ -101,14 +102,17 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const entry *)a)->name, ((const entry *)b)->name);
 }
 
-/* Two files of one name with other suffixes are one too many. */
+/* Two files of one name with other suffixes are one too many, and so is one that no request can name. */
 static bool check_names(const entries *e, const char *folder, char *error, size_t size)
 {
-    for (size_t i = 1; i < e->count; i++)
-        if (strcmp(e->item[i - 1].name, e->item[i].name) == 0) {
-            snprintf(error, size, "%s: two files are called \"%s\"", folder, e->item[i].name);
-            return false;
-        }
+    for (size_t i = 0; i < e->count; i++) {
+        const char *name = e->item[i].name;
+        bool twice = i > 0 && strcmp(e->item[i - 1].name, name) == 0;
+        if (!twice && sv_json_can_carry(name)) continue;
+        snprintf(error, size, twice ? "%s: two files are called \"%s\"" : "%s: the name \"%s\" is no UTF-8", folder,
+                 name);
+        return false;
+    }
     return true;
 }
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include "base64.h"
 #include "internal.h"
 #include "stream.h"
 
@@ -23,9 +22,9 @@ static void finish(sv_exchange *x)
     }
     json_t *data = json_array();
     for (size_t i = 0; i < job->picture_count; i++) {
-        char *text = sv_base64_encode(job->pictures[i].file, job->pictures[i].size);
-        json_array_append_new(data, json_pack("{s:s?, s:o?}", "b64_json", text, "info", sv_picture_info(job, i)));
-        free(text);
+        const sv_picture *p = &job->pictures[i];
+        json_array_append_new(data, json_pack("{s:o, s:O}", "b64_json", sv_json_base64(p->file, p->size), "info",
+                                              p->info));
     }
     sv_reply_json(x, 200,
                   json_pack("{s:I, s:o, s:s, s:o}", "created", (json_int_t)time(NULL), "data", data, "output_format",
@@ -36,17 +35,16 @@ static void finish(sv_exchange *x)
 
 static char *make_event(const char *name, json_t *json)
 {
-    char *data = json ? json_dumps(json, JSON_COMPACT) : NULL, *text = NULL;
-    json_decref(json);
+    char *data = sv_json_text(json), *text = NULL;
     if (data && asprintf(&text, "event: %s\ndata: %s\n\n", name, data) < 0) text = NULL;
     free(data);
     return text;
 }
 
-/* What both events have; `picture` is base64. */
-static json_t *event_object(const char *type, const sv_job *job, const char *picture)
+/* What both events have; `picture` is base64, a value that it takes. */
+static json_t *event_object(const char *type, const sv_job *job, json_t *picture)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "type", type, "b64_json", picture, "created_at",
+    return json_pack("{s:s, s:o, s:I, s:s, s:s, s:s}", "type", type, "b64_json", picture, "created_at",
                      (json_int_t)time(NULL), "output_format", output_format(job), "quality", "auto", "background",
                      "opaque");
 }
@@ -64,14 +62,12 @@ static char *completed_event(sv_stream *s)
     const sv_job *job = s->job;
     const sv_picture *p = job->pictures;
     int64_t width = 0, height = 0;
-    char *text = sv_base64_encode(p->file, p->size);
-    json_t *event = text ? event_object(type, job, text) : NULL;
+    json_t *event = event_object(type, job, sv_json_base64(p->file, p->size));
     if (splam_picture_size(p->file, p->size, &width, &height) == SPLAM_OK) add_size(event, width, height);
     if (event) {
-        json_object_set_new(event, "info", sv_picture_info(job, 0));
+        json_object_set(event, "info", p->info);
         json_object_set_new(event, "warnings", sv_job_warnings(job));
     }
-    free(text);
     return make_event(type, event);
 }
 
@@ -92,21 +88,21 @@ static char *partial_event(sv_stream *s)
     static const char type[] = "image_generation.partial_image";
     streaming *c = s->context;
     int64_t wanted = s->job->request->partial_images;
-    char *event_text = NULL, *text = NULL;
+    char *text = NULL;
+    json_t *picture = NULL;
     sv_small small = sv_queue_small(s->server->queue, s->job);
     bool due = small.rgb && c->sent < wanted && small.done < small.total && small.done != c->of &&
                small.done * (wanted + 1) >= (c->sent + 1) * small.total;
-    if (due) text = sv_small_base64(&small, s->job->request->options.format);
-    if (text) {
-        json_t *event = event_object(type, s->job, text);
+    if (due) picture = sv_small_json(&small, s->job->request->options.format);
+    if (picture) {
+        json_t *event = event_object(type, s->job, picture);
         add_size(event, small.width, small.height);
         if (event) json_object_set_new(event, "partial_image_index", json_integer(c->sent++));
         c->of = small.done;
-        event_text = make_event(type, event);
+        text = make_event(type, event);
     }
-    free(text);
     free(small.rgb);
-    return event_text;
+    return text;
 }
 
 static char *next_event(sv_stream *s, const sv_job_view *view)

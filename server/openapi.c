@@ -175,7 +175,7 @@ static json_t *all_paths(void)
     return paths;
 }
 
-void sv_answer_openapi(sv_exchange *x)
+char *sv_openapi_make(bool has_key)
 {
     static const char components[] =
         "{\"securitySchemes\": {\"key\": {\"type\": \"http\", \"scheme\": \"bearer\"}},"
@@ -185,11 +185,18 @@ void sv_answer_openapi(sv_exchange *x)
         " \"param\": {\"type\": [\"string\", \"null\"]}, \"code\": {\"type\": [\"string\", \"null\"]}}}}},"
         " \"SdapiError\": {\"type\": \"object\", \"required\": [\"error\", \"detail\"], \"properties\":"
         " {\"error\": {\"type\": \"string\"}, \"detail\": {\"type\": \"string\"}}}}}";
+    sv_json_begin();
     json_t *document =
         json_pack("{s:s, s:{s:s, s:s, s:s}, s:o, s:o?}", "openapi", "3.1.0", "info", "title", "splam", "version",
                   splam_version(), "description",
                   "Pictures from models that are held in memory: A1111's interface, OpenAI's, and jobs", "paths",
                   all_paths(), "components", json_loads(components, 0, NULL));
-    if (x->server->settings.key_file) json_object_set_new(document, "security", json_pack("[{s:[]}]", "key"));
-    sv_reply_json(x, 200, document);
+    if (has_key) json_object_set_new(document, "security", json_pack("[{s:[]}]", "key"));
+    return sv_json_text(document);
+}
+
+void sv_answer_openapi(sv_exchange *x)
+{
+    char *text = x->server->openapi;
+    sv_reply(x, 200, "application/json", MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_PERSISTENT));
 }

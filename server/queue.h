@@ -21,12 +21,13 @@ static inline bool sv_job_has_ended(sv_job_state state)
     return state >= SV_JOB_DONE;
 }
 
-/* A picture as a file, with its texts. */
+/* A picture as a file, and what made it: A1111's text, and an object of which answers have more references. */
 typedef struct {
     uint8_t *file;
     size_t size;
     uint64_t seed;
-    char *parameters, *json;
+    char *parameters;
+    json_t *info;
 } sv_picture;
 
 /* What a picture is about to become (splam_preview), of the first picture of those that are drawn at once. */

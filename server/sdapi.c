@@ -23,16 +23,16 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
 {
     char hash[11];
     json_t *info = json_object(), *prompts = json_array(), *negatives = json_array(), *seeds = json_array(),
-           *texts = json_array(), *first = NULL;
+           *texts = json_array();
     for (size_t i = 0; i < job->picture_count; i++) {
-        json_t *own = sv_picture_info(job, i), *negative = json_object_get(own, "negative_prompt");
+        const json_t *own = job->pictures[i].info;
+        json_t *negative = json_object_get(own, "negative_prompt");
         json_array_append(prompts, json_object_get(own, "prompt"));
         json_array_append_new(negatives, negative ? json_incref(negative) : json_string(""));
         json_array_append(seeds, json_object_get(own, "seed"));
         json_array_append_new(texts, json_string(job->pictures[i].parameters));
-        if (!first) first = json_incref(own);
-        json_decref(own);
     }
+    const json_t *first = job->picture_count ? job->pictures[0].info : NULL;
     for (size_t i = 0; i < sizeof info_names / sizeof *info_names; i++) {
         json_t *value = json_object_get(first, info_names[i].from);
         if (value) json_object_set(info, info_names[i].name, value);
@@ -50,7 +50,6 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
     json_object_set_new(info, "all_seeds", seeds);
     json_object_set_new(info, "infotexts", texts);
     json_object_set_new(info, "warnings", sv_job_warnings(job));
-    json_decref(first);
     return info;
 }
 
@@ -67,14 +66,11 @@ static void finish(sv_exchange *x, const sv_interface *interface)
     }
     json_t *images = json_array(), *asked = json_copy(job->request->body), *info = make_info(x->server, job);
     for (size_t i = 0; i < job->picture_count && !job->request->without_images; i++) {
-        char *text = sv_base64_encode(job->pictures[i].file, job->pictures[i].size);
-        json_array_append_new(images, json_string(text ? text : ""));
-        free(text);
+        json_array_append_new(images, sv_json_base64(job->pictures[i].file, job->pictures[i].size));
     }
     json_object_del(asked, "init_images");
-    char *info_text = info ? json_dumps(info, JSON_COMPACT) : NULL;
-    json_decref(info);
-    sv_reply_json(x, 200, json_pack("{s:o, s:o, s:s?}", "images", images, "parameters", asked, "info", info_text));
+    char *info_text = sv_json_text(info);
+    sv_reply_json(x, 200, json_pack("{s:o, s:o, s:s}", "images", images, "parameters", asked, "info", info_text));
     free(info_text);
 }
 
@@ -111,14 +107,14 @@ static json_t *state_object(const sv_job *job, const sv_job_view *v)
 }
 
 /* As there, without the picture where nobody wants it. */
-static char *current_image(sv_exchange *x, const sv_job *job)
+static json_t *current_image(sv_exchange *x, const sv_job *job)
 {
     const char *skip = MHD_lookup_connection_value(x->connection, MHD_GET_ARGUMENT_KIND, "skip_current_image");
     if (!job || (skip && strcmp(skip, "false") != 0)) return NULL;
     sv_small small = sv_queue_small(x->server->queue, job);
-    char *text = sv_small_base64(&small, "png");
+    json_t *image = sv_small_json(&small, "png");
     free(small.rgb);
-    return text;
+    return image;
 }
 
 static void release_all(sv_queue *queue, sv_job *const *jobs, size_t count)
@@ -136,12 +132,10 @@ void sv_answer_progress(sv_exchange *x)
     const sv_job *job = count ? jobs[0] : NULL;
     sv_job_view v = {.seconds_left = -1};
     if (job) sv_queue_look(queue, job, &v);
-    char *image = current_image(x, job);
     sv_reply_json(x, 200,
-                  json_pack("{s:f, s:f, s:o, s:s?, s:n}", "progress", v.progress, "eta_relative",
+                  json_pack("{s:f, s:f, s:o, s:o?, s:n}", "progress", v.progress, "eta_relative",
                             v.seconds_left < 0 ? 0 : v.seconds_left, "state", state_object(job, &v), "current_image",
-                            image, "textinfo"));
-    free(image);
+                            current_image(x, job), "textinfo"));
     release_all(queue, jobs, count);
 }
 

@@ -238,6 +238,8 @@ static splam_status start(sv_server *s, char *error)
     const sv_settings *o = &s->settings;
     if (!status && o->watched_count && !(s->runs = sv_runs_create(o->watched, o->watched_count)))
         status = sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for what is watched");
+    if (!status && !(s->openapi = sv_openapi_make(o->key_file != NULL)))
+        status = sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for the interface's description");
     return status ? status : begin(s, error);
 }
 
@@ -245,6 +247,7 @@ splam_status sv_server_start(const sv_settings *settings, sv_server **out, char 
 {
     sv_server *s = calloc(1, sizeof *s);
     *out = NULL;
+    sv_json_watch();
     if (!s) return sv_fail(error, SV_ERROR, SPLAM_MEMORY, "out of memory for the server");
     s->settings = *settings;
     s->listener.socket = -1;
@@ -318,5 +321,6 @@ void sv_server_free(sv_server *s)
     pthread_mutex_destroy(&s->keys_lock);
     pthread_mutex_destroy(&s->certificate_lock);
     pthread_mutex_destroy(&s->links_lock);
+    free(s->openapi);
     free(s);
 }

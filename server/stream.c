@@ -17,6 +17,7 @@ static bool next_event(sv_stream *s)
     sv_queue_look(s->server->queue, s->job, &view);
     if (view.version == s->seen) return false;
     free(s->text);
+    sv_json_begin();
     s->text = s->event(s, &view);
     s->length = s->text ? strlen(s->text) : 0;
     s->sent = 0;

@@ -33,9 +33,8 @@ void sv_answer_run(sv_exchange *x)
     int64_t i;
     const char *rest;
     sv_runs *runs = x->server->runs;
-    json_t *json = runs && read_number(x->word, 0, &i, &rest) ? sv_runs_at(runs, (size_t)i) : NULL;
-    if (json)
-        sv_reply_json(x, 200, json);
+    if (runs && read_number(x->word, 0, &i, &rest) && (size_t)i < sv_runs_count(runs))
+        sv_reply_json(x, 200, sv_runs_at(runs, (size_t)i));
     else
         reply_unknown(x, "run");
 }

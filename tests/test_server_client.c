@@ -249,6 +249,25 @@ static void strangers_are_told_apart(void **state)
     assert_int_equal(access(keep(state, "x.png"), F_OK), -1);
 }
 
+/* A name that no JSON can carry is never left out: another model's picture would come. */
+static void texts_are_utf8(void **state)
+{
+    const splam_lora lora = {.path = "style\xff", .weight = 1};
+    sv_server *server = start(state);
+    const char *url = sv_server_url(server);
+    splam_generate_options o = wanted(state, "bytes.png");
+    o.model = "teacher\xff";
+    expect_refused(url, &o, SP_ARGUMENT, "`model` is no UTF-8");
+    o = wanted(state, "bytes.png"), o.negative = "\xc3(";
+    expect_refused(url, &o, SP_ARGUMENT, "`negative` is no UTF-8");
+    o = wanted(state, "bytes.png"), o.prompt = "\xed\xa0\x80";
+    expect_refused(url, &o, SP_ARGUMENT, "`prompt` is no UTF-8");
+    o = wanted(state, "bytes.png"), o.loras = &lora, o.lora_count = 1;
+    expect_refused(url, &o, SP_ARGUMENT, "`loras` is no UTF-8");
+    assert_int_equal(access(keep(state, "bytes.png"), F_OK), -1);
+    sv_server_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +277,7 @@ int main(void)
         cmocka_unit_test(certificates_are_checked),
         cmocka_unit_test(certificates_of_others_are_refused),
         cmocka_unit_test(strangers_are_told_apart),
+        cmocka_unit_test(texts_are_utf8),
     };
     const char *pattern = getenv("SPLAM_TEST_CASES");
     if (pattern) cmocka_set_test_filter(pattern);

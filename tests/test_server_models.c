@@ -150,6 +150,30 @@ static void models_of_one_name_are_refused(void **state)
 }
 
 /* What is open is bounded, is closed in the order of use, and is the same when it is opened again. */
+/* A file whose name no list could carry is refused, and a model's is shown as far as it can be. */
+static void names_are_utf8(void **state)
+{
+    const char *model = keep(state, "bytes\xff");
+    char error[SV_ERROR] = "";
+    sv_settings s = settings_for(state);
+    sv_server *server;
+    assert_ok(sp_copy_tree(keep(state, "teacher"), model, NULL));
+    assert_ok(sp_make_folders(keep(state, "strange")));
+    write_text(keep(state, "strange/a\xff.safetensors"), "none");
+    s.lora_folder = keep(state, "strange");
+    assert_status(sv_server_start(&s, &server, error), SP_IO);
+    assert_non_null(strstr(error, "the name \"a\xff\" is no UTF-8"));
+    s.lora_folder = NULL;
+    s.models = &model;
+    server = start_with(&s);
+    json_t *json = expect_json(get(server, "/v1/models"), 200);
+    assert_string_equal(text_at(json_array_get(json_object_get(json, "data"), 0), "id"), "bytes\xef\xbf\xbd");
+    json_decref(json);
+    expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"model\": \"bytes\\ufffd\", \"steps\": 1}"), 202,
+                   "id");
+    sv_server_free(server);
+}
+
 static void models_are_dropped(void **state)
 {
     char error[SV_ERROR] = "";
@@ -350,7 +374,7 @@ int main(void)
         cmocka_unit_test(models_are_named),         cmocka_unit_test(models_of_one_name_are_refused),
         cmocka_unit_test(models_are_dropped),       cmocka_unit_test(loras_are_named),
         cmocka_unit_test(learned_tokens_are_there), cmocka_unit_test(lists_are_read_anew),
-        cmocka_unit_test(pictures_are_saved),
+        cmocka_unit_test(pictures_are_saved),       cmocka_unit_test(names_are_utf8),
     };
     const char *pattern = getenv("SPLAM_TEST_CASES");
     if (pattern) cmocka_set_test_filter(pattern);
