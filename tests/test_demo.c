@@ -394,6 +394,39 @@ static void check_eval(void *const *state, const places *p)
     json_decref(eval);
 }
 
+/* Its own rows stand beside the end of its trajectory, in as many steps and by the same sampler from other timesteps. */
+static void check_teacher_as_model(void *const *state, const places *p)
+{
+    const char *models[] = {p->teacher};
+    const int64_t steps[] = {50};
+    char *table;
+    splam_eval_options o = splam_eval_defaults();
+    o.models = models;
+    o.model_count = 1;
+    o.teacher = p->teacher;
+    o.data = p->data;
+    o.output = p->output;
+    o.metrics = "frechet,frechet-teacher";
+    o.sampler = "ddim";
+    o.steps = steps;
+    o.step_count = 1;
+    o.count = PROMPTS;
+    o.seed = 3;
+    o.guidance_scale_w = 7;
+    o.precision = SPLAM_F32;
+    json_t *report;
+    assert_done(splam_eval(&o, NULL, &table));
+    splam_free(table);
+    assert_ok(sp_json_load(in_folder(state, "out/report.json"), &report));
+    const json_t *rows = json_object_get(report, "rows"), *first = json_array_get(rows, 0),
+                 *second = json_array_get(rows, 1);
+    assert_int_equal(json_array_size(rows), 2);
+    assert_string_equal(json_string_value(json_object_get(first, "model")), "teacher");
+    assert_string_equal(json_string_value(json_object_get(second, "model")), "teacher-model");
+    assert_true(number_in(first, "frechet") != number_in(second, "frechet"));
+    json_decref(report);
+}
+
 static bool stop_when_told(void *context)
 {
     return *(bool *)context;
@@ -435,6 +468,7 @@ static void test_demo(void **state)
     check_student(state, &p);
     check_trajectory_error(state, &p);
     check_eval(state, &p);
+    check_teacher_as_model(state, &p);
 }
 
 static void test_refusals(void **state)

@@ -15,7 +15,8 @@ typedef struct {
     const char *const *models; /* diffusers folders or checkpoints of one file; one is required */
     size_t model_count;
     const char *unet;     /* their UNets' folder, "unet" */
-    const char *teacher;  /* a diffusers folder, needed for trajectory-error, frechet-teacher; gets a row of its own */
+    const char *teacher;  /* a diffusers folder, needed for trajectory-error, frechet-teacher; gets a row of its own,
+                             "teacher"; a model of that name is "teacher-model" then */
     const char *data;     /* a data set, such as "emoji:"; this or captions is required */
     const char *caption_column; /* as in splam_picture_options */
     const char *output;   /* a folder for report.json, times.json, report.html, sheet.png, captions.txt, for pictures/,

@@ -74,8 +74,8 @@ static sp_status check_teacher(const evaluation_run *r)
     return SP_OK;
 }
 
-/* "student" of "runs/student/". */
-static char *model_name(const char *folder)
+/* "student" of "runs/student/". "teacher" is what its trajectory is called, where one is compared with. */
+static char *model_name(const splam_eval_options *o, const char *folder)
 {
     size_t length = strlen(folder);
     while (length > 1 && folder[length - 1] == '/')
@@ -83,7 +83,9 @@ static char *model_name(const char *folder)
     size_t begin = length;
     while (begin > 0 && folder[begin - 1] != '/')
         begin--;
-    return sp_format("%.*s", (int)(length - begin), folder + begin);
+    int size = (int)(length - begin);
+    bool taken = o->teacher && size == 7 && strncmp(folder + begin, "teacher", 7) == 0;
+    return sp_format("%.*s%s", size, folder + begin, taken ? "-model" : "");
 }
 
 static splam_score_options score_options(const evaluation_run *r);
@@ -109,7 +111,7 @@ static sp_status check_names(const splam_eval_options *o)
     sp_dictionary *names = sp_dictionary_create();
     sp_status status = names ? SP_OK : SP_MEMORY;
     for (size_t i = 0; i < o->model_count && !status; i++) {
-        char *name = model_name(o->models[i]);
+        char *name = model_name(o, o->models[i]);
         if (!name)
             status = SP_MEMORY;
         else if (sp_dictionary_get(names, name))
@@ -387,7 +389,7 @@ static sp_status model_rows(evaluation_run *r, const char *folder)
     sp_pipeline *pipeline = NULL;
     sp_compared_model compared = {0};
     sp_sampler_options sampler;
-    char *name = model_name(folder);
+    char *name = model_name(r->o, folder);
     sp_status status = name ? open_model(r, folder, r->o->unet, &pipeline) : SP_MEMORY;
     if (!status) status = choose_sampler(r, &pipeline->scheduler, &sampler);
     if (!status) status = compare_model(r, pipeline, name, &compared);
