@@ -52,9 +52,9 @@ READERS = test_base test_json test_output test_visible test_dtype test_tensor te
 	test_prediction test_f8 test_lora_forms test_distances test_embedding_scores test_score test_score_files \
 	test_towers test_preference test_eval_runs test_protocols test_server test_server_a1111 test_server_jobs \
 	test_server_batch test_server_watch test_server_refusals test_server_clients test_server_models \
-	test_server_sockets test_server_client replay_tensors replay_pictures replay_text replay_json replay_http \
-	replay_configs replay_tokenizers replay_adapters replay_shards replay_captions replay_latents \
-	replay_checkpoints replay_subpaths replay_draws replay_words
+	test_server_sockets test_server_client test_server_memory replay_tensors replay_pictures replay_text \
+	replay_json replay_http replay_configs replay_tokenizers replay_adapters replay_shards replay_captions \
+	replay_latents replay_checkpoints replay_subpaths replay_draws replay_words
 sanitize-readers: dependencies
 	@$(MAKE) --no-print-directory build-sanitize/build.ninja $(SANITIZED)
 	@ninja -C build-sanitize --quiet $(addprefix tests/,$(READERS))
@@ -63,8 +63,8 @@ sanitize-readers: dependencies
 # ThreadSanitizer. libgomp's barriers are not known to it, so teams of OpenMP have one thread, whatever is asked for;
 # all other threads are threads: the server's, those of sessions, of data sets and of MPI.
 RACING = test_base test_session test_server test_server_a1111 test_server_jobs test_server_batch test_server_watch \
-	test_server_refusals test_server_clients test_server_models test_server_sockets test_server_client test_generate \
-	test_cancel test_data test_shards test_training test_ranks
+	test_server_refusals test_server_clients test_server_models test_server_sockets test_server_client \
+	test_server_memory test_generate test_cancel test_data test_shards test_training test_ranks
 tsan: dependencies
 	@$(MAKE) --no-print-directory build-tsan/build.ninja BUILD=build-tsan \
 	    MESON_FLAGS="-Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1"

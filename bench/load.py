@@ -242,8 +242,8 @@ async def run(a, port, keys, files):
     await asyncio.gather(*side)
     end = await wait_until_empty(port, keys[-1])
     over, whole = await measure_overhead(port, keys[-1])
-    early = [bytes for drawn, bytes in memory if drawn >= load.drawn // 10][:1] or [0]
-    return load, seconds, early[0], end["process_resident_memory_bytes"], over, whole
+    tenths = [next((bytes for drawn, bytes in memory if drawn >= load.drawn * i // 10), 0) for i in range(1, 10)]
+    return load, seconds, [*tenths, end["process_resident_memory_bytes"]], over, whole
 
 
 # ---- beside it ----
@@ -312,7 +312,7 @@ def main():
         files = reference(a.splam, a.model, folder)
         server = start(a, folder, keys, port)
         try:
-            load, seconds, early, end, over, whole = asyncio.run(run(a, port, keys, files))
+            load, seconds, memory, over, whole = asyncio.run(run(a, port, keys, files))
         finally:
             server.send_signal(signal.SIGTERM)
             code = server.wait(60)
@@ -324,9 +324,10 @@ def main():
     row = [datetime.date.today().isoformat(), machine(), version(a.splam), a.clients, a.requests, a.queue, load.drawn,
            load.cancelled, load.malformed, load.refused, f"{seconds:.1f}", f"{percentile(waiting, .5):.2f}",
            f"{percentile(waiting, .99):.2f}", f"{percentile(over, .5):.2f}", f"{percentile(over, .99):.2f}",
-           f"{beyond:.1f}", int(early), int(end)]
+           f"{beyond:.1f}", int(memory[0]), int(memory[-1])]
     for name, value in zip(COLUMNS, row):
         print(f"{name:16} {value}")
+    print("memory after each tenth, MB:", " ".join(f"{bytes / 1e6:.1f}" for bytes in memory))
     if a.csv:
         append(os.path.join(ROOT, "bench", "load.csv"), row)
 
