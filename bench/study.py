@@ -7,13 +7,14 @@
 
 Stages, each of students of the emoji teacher at guidance w = 7 and 2, batches of 32 pictures:
   teachers  the teacher itself by DDIM and DPM-Solver++ at 1, 2, 4, 8 and 50 steps
-  search    for each objective, in SEARCH_STEPS steps, one axis of AXES after the other, the best value kept; with seed
-            SEARCH_SEED, which chooses other captions and other noise than what is compared and shown. Best: the lowest
-            mean trajectory error, and of dmd, which follows no trajectory, the lowest Frechet distance to the teacher's
-            pictures in the mean over 1, 2 and 4 steps. (That to real pictures would choose students that have not yet
-            learned to be guided: at w = 7 the teacher without guidance is nearer to them.) An axis whose best value is
-            at its end is said
-  compare   every objective in BUDGETS steps at the best settings of its search, SEEDS
+  search    with the teacher and guidance of SEARCHED, for each objective, in SEARCH_STEPS steps, one axis of AXES after
+            the other, the best value kept; with seed SEARCH_SEED, which chooses other captions and other noise than
+            what is compared and shown. Best: the lowest mean trajectory error, and of dmd, which follows no trajectory,
+            the lowest Frechet distance to the teacher's pictures in the mean over 1, 2 and 4 steps. (That to real
+            pictures would choose students that have not yet learned to be guided: at w = 7 the teacher without guidance
+            is nearer to them.) An axis whose best value is at its end is said. The others begin where lcm's search has
+            ended, and have their own axes and the rate alone
+  compare   every objective in BUDGETS steps, elsewhere in ELSEWHERE, at the best settings of its search, SEEDS
   lengths   splam and lcm at their best settings but for the length of the sub-path, LENGTH_STEPS steps, SEEDS
 
 Where the teacher's sub-paths end is kept in WORK, so that students of the same sub-paths and seed have the teacher
@@ -23,7 +24,7 @@ A row of bench/study.csv is one student at 1, 2, 4 and 8 steps (of a teacher: on
 made again, so the script can be stopped at any time and goes on where it was; --guidance 7 on one machine and 2 on
 another, or --objective, share it out, and the rows are joined afterwards. Every student's metrics.jsonl stays in
 WORK/metrics. --choices prints the search, --table the comparison, as Markdown. Python's own library is all it needs. A
-step takes about .3 s on two cores with bf16, and all of it some 100,000 steps for each teacher and guidance: days.
+step takes about .3 s on two cores with bf16, about 1 s on one with AVX2, and all of it some 40,000 steps: a day or two.
 """
 import argparse
 import os
@@ -37,19 +38,21 @@ from students import EVALUATED, ROOT
 TABLE = os.path.join(ROOT, "bench", "study.csv")
 STAGES = ("teachers", "search", "compare", "lengths")
 GUIDANCE = ("7", "2")
+SEARCHED = ("both", "7")
 SEARCH_SEED, SEARCH_COUNT, SEEDS = 1000, 64, (0, 1, 2)  # SEARCH_COUNT: captions that a search is judged by
 LENGTH_STEPS = 500
 
 COMMON = {"learning-rate": "2e-4", "lr-scheduler": "cosine", "ema-decay": "0.95", "train-batch-size": "32"}
+FOUND = {**COMMON, "ema-decay": "power:0.1"}  # by lcm's search, as its length is
 # Where the search begins.
 START = {
     "splam": {**COMMON, "skip": "100", "solver-steps": "1", "sigma": "quadratic", "gamma-conditioning": "time",
               "gamma-one-probability": "0.5", "gamma-power": "1"},
     "lcm": {**COMMON, "skip": "100", "solver-steps": "1"},
-    "pcm": {**COMMON, "skip": "100", "solver-steps": "1", "phases": "4"},
-    "tcd": {**COMMON, "skip": "100", "solver-steps": "1"},
-    "progressive": {**COMMON, "num-ddim-timesteps": "16", "rounds": "2"},
-    "dmd": {**COMMON, "learning-rate": "1e-4", "fake-score-steps": "2", "student-steps": "4"},
+    "pcm": {**FOUND, "skip": "100", "solver-steps": "4", "phases": "4"},
+    "tcd": {**FOUND, "skip": "400", "solver-steps": "4"},
+    "progressive": {**FOUND, "num-ddim-timesteps": "16", "rounds": "2"},
+    "dmd": {**FOUND, "learning-rate": "1e-4", "fake-score-steps": "2", "student-steps": "4"},
 }
 # With the teacher's steps inside a sub-path, which a longer one wants more of (bench/limits.py).
 LENGTHS = [{"skip": length, "solver-steps": steps} for length, steps in
@@ -64,11 +67,12 @@ AXES = [
     ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("average", [{"ema-decay": text} for text in ("0.95", "0.99", "power:0.1")]),
 ]
-ONLY = {"length": ("splam", "lcm", "pcm", "tcd"), "conditioning": ("splam",), "gamma": ("splam",), "sigma": ("splam",),
+ONLY = {"length": ("splam", "lcm"), "average": ("splam", "lcm"), "conditioning": ("splam",), "gamma": ("splam",), "sigma": ("splam",),
         "fake score": ("dmd",)}
 SEARCH_STEPS = {"splam": 500, "lcm": 500, "pcm": 200, "tcd": 200, "progressive": 200, "dmd": 200}
 BUDGETS = {"splam": (200, 500, 2000), "lcm": (200, 500, 2000), "pcm": (200, 500), "tcd": (200, 500),
            "progressive": (200, 500), "dmd": (200, 500)}
+ELSEWHERE = {"splam": (200, 500), "lcm": (200, 500), "pcm": (200,), "tcd": (200,), "progressive": (200,), "dmd": (200,)}
 
 MEASURES = ("trajectory_error", "frechet", "frechet_teacher", "hit1", "hit1_heldout")
 COLUMNS = ["stage", "teacher", "guidance_scale_w", "model", "settings", "seed", "train_steps", "trajectory_error_mean",
@@ -99,10 +103,10 @@ class Search:
     """The axes walked so far, from the rows that are there. `best`: the settings where the search ends, or None while
     it is not over; `missing`: the settings that the next axis still needs."""
 
-    def __init__(self, rows, teacher, w, objective):
+    def __init__(self, rows, objective):
         self.best, self.missing, self.walk = None, [], []
         found = {row["settings"]: judged(row) for row in rows if row["stage"] == "search" and
-                 (row["teacher"], row["guidance_scale_w"], row["model"]) == (teacher, w, objective) and
+                 (row["teacher"], row["guidance_scale_w"], row["model"]) == (*SEARCHED, objective) and
                  int(row["train_steps"]) == SEARCH_STEPS[objective]}
         best = dict(START[objective])
         for name, values in axes_of(objective):
@@ -123,14 +127,15 @@ def run_of(stage, teacher, w, model, settings, seed, steps):
 
 
 def wanted_of(search, teacher, w, objective):
-    for settings in search.missing:
+    here = (teacher, w) == SEARCHED
+    for settings in search.missing if here else []:
         yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, SEARCH_STEPS[objective])
     if not search.best:
         return
     for seed in SEEDS:
-        for steps in BUDGETS[objective]:
+        for steps in (BUDGETS if here else ELSEWHERE)[objective]:
             yield run_of("compare", teacher, w, objective, search.best, seed, steps)
-        for length in LENGTHS if objective in ("splam", "lcm") else []:
+        for length in LENGTHS if here and objective in ONLY["length"] else []:
             yield run_of("lengths", teacher, w, objective, {**search.best, **length}, seed, LENGTH_STEPS)
 
 
@@ -138,11 +143,11 @@ def wanted(a, rows):
     """All runs that can be named now: what is compared waits for its search."""
     for teacher in a.teachers:
         for w in a.guidance.split(","):
-            for seed in (SEARCH_SEED, *SEEDS):
+            for seed in SEEDS:
                 for sampler in ("ddim", "dpm++2m"):
                     yield run_of("teachers", teacher, w, sampler, {}, seed, 0)
             for objective in a.objective.split(","):
-                yield from wanted_of(Search(rows, teacher, w, objective), teacher, w, objective)
+                yield from wanted_of(Search(rows, objective), teacher, w, objective)
 
 
 def to_do(a, rows):
@@ -171,7 +176,7 @@ def measured(report, model, steps):
 def sub_paths(a, run):
     """The flag of those objectives that have some of one teacher: a file for each seed and length."""
     flags = run["flags"]
-    if run["model"] not in ONLY["length"]:
+    if "skip" not in flags:
         return {}
     name = f"sub-paths-{run['teacher']}-{run['guidance_scale_w']}-{run['seed']}-{flags['skip']}-{flags['solver-steps']}"
     return {"sub-paths": os.path.join(a.folder, name)}
@@ -213,14 +218,12 @@ def names(rows, column):
 
 
 def print_choices(rows):
-    for teacher in names(rows, "teacher"):
-        for w in names(rows, "guidance_scale_w"):
-            for objective in START:
-                for name, tried, best in Search(rows, teacher, w, objective).walk:
-                    shown = ", ".join(f"{'**' * (i == best)}{setting} {value:.4f}{'**' * (i == best)}"
-                                      for i, (setting, value) in enumerate(tried))
-                    end = " (at its end)" if len(tried) > 2 and best in (0, len(tried) - 1) else ""
-                    print(f"- {teacher}, w = {w}, {objective}, {name}: {shown}{end}")
+    for objective in START:
+        for name, tried, best in Search(rows, objective).walk:
+            shown = ", ".join(f"{'**' * (i == best)}{setting} {value:.4f}{'**' * (i == best)}"
+                              for i, (setting, value) in enumerate(tried))
+            end = " (at its end)" if len(tried) > 2 and best in (0, len(tried) - 1) else ""
+            print(f"- {objective}, {name}: {shown}{end}")
 
 
 def cell(rows, column, digits=3):
