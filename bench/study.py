@@ -67,8 +67,8 @@ AXES = [
     ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("average", [{"ema-decay": text} for text in ("0.95", "0.99", "power:0.1")]),
 ]
-ONLY = {"length": ("splam", "lcm"), "average": ("splam", "lcm"), "conditioning": ("splam",), "gamma": ("splam",), "sigma": ("splam",),
-        "fake score": ("dmd",)}
+ONLY = {"length": ("splam", "lcm"), "average": ("splam", "lcm"), "conditioning": ("splam",), "gamma": ("splam",),
+        "sigma": ("splam",), "fake score": ("dmd",)}
 SEARCH_STEPS = {"splam": 500, "lcm": 500, "pcm": 200, "tcd": 200, "progressive": 200, "dmd": 200}
 BUDGETS = {"splam": (200, 500, 2000), "lcm": (200, 500, 2000), "pcm": (200, 500), "tcd": (200, 500),
            "progressive": (200, 500), "dmd": (200, 500)}

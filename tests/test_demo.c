@@ -394,7 +394,7 @@ static void check_eval(void *const *state, const places *p)
     json_decref(eval);
 }
 
-/* Its own rows stand beside the end of its trajectory, in as many steps and by the same sampler from other timesteps. */
+/* Its own rows stand beside the end of its trajectory, in as many steps by the same sampler from other timesteps. */
 static void check_teacher_as_model(void *const *state, const places *p)
 {
     const char *models[] = {p->teacher};
