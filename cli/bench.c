@@ -28,24 +28,17 @@ static const char *const examples[] = {
 int cli_bench(int argc, char **argv)
 {
     splam_bench_options o = splam_bench_defaults();
-    int64_t threads = 0;
-    /* clang-format off */
-    const option own[] = {
-        OPTION_THREADS(&threads),
-    };
-    /* clang-format on */
     const command c = {.verb = "bench",
                        .synopsis = "[-m MODEL] [options]",
                        .description = description,
+                       .computes = true,
                        .target = &o,
-                       .options = own,
-                       .option_count = OPTION_COUNT(own),
                        .examples = examples};
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     char *report;
     splam_status status = splam_bench(&o, &callbacks, &report);
     return cli_print(status, report);

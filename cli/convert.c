@@ -36,20 +36,17 @@ static const char *const examples[] = {
 int cli_convert(int argc, char **argv)
 {
     splam_convert_options o = splam_convert_defaults();
-    int64_t threads = 0;
-    const option flags[] = {OPTION_THREADS(&threads)};
     const command c = {
         .verb = "convert",
         .synopsis = "-m MODEL -o OUT | --packed [options]",
         .description = description,
+        .computes = true,
         .target = &o,
-        .options = flags,
-        .option_count = OPTION_COUNT(flags),
         .examples = examples,
     };
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     return cli_finish(splam_convert(&o, &callbacks));
 }

@@ -22,17 +22,16 @@ static const char *const examples[] = {
 int cli_data(int argc, char **argv)
 {
     splam_data_options o = splam_data_defaults();
-    int64_t threads = 0;
     bool center = false;
     /* clang-format off */
     const option own[] = {
         OPTION_CENTER_CROP(&center),
-        OPTION_THREADS(&threads),
     };
     /* clang-format on */
     const command c = {.verb = "data",
                        .synopsis = "SPEC [options]",
                        .description = description,
+                       .computes = true,
                        .target = &o,
                        .options = own,
                        .option_count = OPTION_COUNT(own),
@@ -44,7 +43,7 @@ int cli_data(int argc, char **argv)
         return cli_fail(CLI_USAGE, "--cache and --teacher go together; see splam data --help");
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     char *summary;
     splam_status status = splam_data(&o, &callbacks, &summary);
     return cli_print(status, summary);

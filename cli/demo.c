@@ -23,27 +23,20 @@ static const char *const examples[] = {
 int cli_demo(int argc, char **argv)
 {
     splam_demo_options o = splam_demo_defaults();
-    int64_t threads = 0;
-    /* clang-format off */
-    const option own[] = {
-        OPTION_THREADS(&threads),
-    };
-    /* clang-format on */
     const command c = {
         .verb = "demo",
         .unconfined = true,
         .synopsis = "[options]",
         .description = description,
+        .computes = true,
         .target = &o,
-        .options = own,
-        .option_count = OPTION_COUNT(own),
         .examples = examples,
     };
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
     if (cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     char *table;
     splam_status status = splam_demo(&o, &callbacks, &table);
     if (status == SPLAM_OK)

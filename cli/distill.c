@@ -54,18 +54,17 @@ static const char *const examples[] = {
 int cli_distill(int argc, char **argv)
 {
     splam_distill_options o = splam_distill_defaults();
-    int64_t threads = 0;
     bool center = false;
     /* clang-format off */
     const option own[] = {
         OPTION_CENTER_CROP(&center),
-        OPTION_THREADS(&threads),
     };
     /* clang-format on */
     const command c = {
         .verb = "distill",
         .synopsis = "--teacher MODEL --data SPEC --output DIR [options]",
         .description = description,
+        .computes = true,
         .target = &o,
         .options = own,
         .option_count = OPTION_COUNT(own),
@@ -79,6 +78,6 @@ int cli_distill(int argc, char **argv)
     if (!o.output && !o.dry_run)
         return cli_fail(CLI_USAGE, "distill needs --output; see splam distill --help");
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     return cli_finish(splam_distill(&o, &callbacks));
 }

@@ -31,22 +31,14 @@ static const char *const examples[] = {
 int cli_forward(int argc, char **argv)
 {
     splam_forward_options o = splam_forward_defaults();
-    int64_t threads = 0;
-    /* clang-format off */
-    const option own[] = {
-        OPTION_THREADS(&threads),
-    };
-    /* clang-format on */
     const command c = {.verb = "forward",
                        .synopsis =
                            "-m MODEL --component NAME --inputs FILE --outputs FILE [options]",
                        .description = description,
+                       .computes = true,
                        .target = &o,
-                       .options = own,
-                       .option_count = OPTION_COUNT(own),
                        .examples = examples};
     options_result result = options_parse(&c, argc, argv, NULL);
     if (result != OPTIONS_RUN) return options_exit_code(result);
-    splam_set_threads((int)threads);
     return cli_finish(splam_forward(&o));
 }

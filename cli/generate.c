@@ -46,7 +46,6 @@ static const char *const examples[] = {
 
 /* What the library is not asked for. */
 typedef struct {
-    int64_t threads;
     bool timing;
     sv_client_settings server;
 } own_flags;
@@ -108,7 +107,7 @@ static int run(splam_generate_options *o, own_flags *own)
     bool prints = text == stdout && (o->random_seed || own->timing);
     if (prints && cli_check_stdout() != CLI_OK) return CLI_FAILURE;
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(own->threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     own->server.say = print_warning;
     int asked = own->server.server ? ask(o, own, &callbacks) : CLI_OK;
     if (asked != CLI_OK) return asked;
@@ -134,13 +133,13 @@ int cli_generate(int argc, char **argv)
         {.name = "api-key-file", .kind = OPTION_TEXT, .value = &own.server.key_file, .argument = "FILE",
          .help = "a key for the server, the first line of the file"},
         {.name = "timing", .kind = OPTION_FLAG, .value = &own.timing, .help = "print the seconds of each stage"},
-        OPTION_THREADS(&own.threads),
     };
     /* clang-format on */
     const command c = {
         .verb = "generate",
         .synopsis = "-m MODEL | --server URL, -p TEXT | --prompts FILE [options]",
         .description = description,
+        .computes = true,
         .target = &o,
         .options = flags,
         .option_count = OPTION_COUNT(flags),

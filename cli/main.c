@@ -54,12 +54,6 @@ int cli_print(splam_status status, char *text)
     return cli_finish(status);
 }
 
-splam_callbacks cli_begin(int64_t threads, splam_terminal *terminal)
-{
-    splam_set_threads((int)threads);
-    return splam_terminal_callbacks(terminal);
-}
-
 int cli_check_stdout(void)
 {
     /* A write of no bytes finds what is closed, read-only or always full, and changes nothing. */

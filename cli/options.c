@@ -109,10 +109,24 @@ static const char *show_default(const splam_option *o)
     return strdup(text);
 }
 
+static int64_t threads;
+static const option threads_flag = {
+    .name = "threads",
+    .letter = 't',
+    .kind = OPTION_INTEGER,
+    .value = &threads,
+    .argument = "N",
+    .low = 1,
+    .high = 1024,
+    .help = "threads to compute with",
+    .fallback = "one per core",
+};
+
 static void add_own(const command *c, flag_list *f)
 {
     for (size_t i = 0; i < c->option_count; i++)
         f->flag[f->count++] = c->options[i];
+    if (c->computes) f->flag[f->count++] = threads_flag;
 }
 
 static bool sandboxed;
@@ -601,6 +615,7 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     for (size_t i = 0; i < parsed.operand_count; i++)
         *(const char **)((char *)c->target + parsed.operand[i]->offset) = p.operand[i];
     if (code) return OPTIONS_WRONG;
+    splam_set_threads((int)threads);
     return sandboxed ? enter_sandbox(&p) : OPTIONS_RUN;
 }
 

@@ -59,6 +59,7 @@ typedef struct {
     void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
     const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;
+    bool computes;       /* it takes --threads, which options_parse heeds */
     bool unconfined;     /* there is no --sandbox: it needs the network, or files that nobody names */
     const char *operand; /* what a word without a flag is, where it is no option of the library; NULL: none is taken */
     const char *const *examples; /* each "command\n# or a second line"; NULL ends the list */
@@ -88,14 +89,6 @@ void options_list_flags(const option *flags, size_t count);
 
 /* The element of names[0..count-1] nearest to `word` by typing errors, or NULL if none is near. */
 const char *options_nearest(const char *word, const char *const *names, size_t count);
-
-/* What every verb that computes takes: int64_t *threads, 0 at start. */
-#define OPTION_THREADS(threads)                                                                    \
-    {                                                                                              \
-        .name = "threads", .letter = 't', .kind = OPTION_INTEGER, .value = threads,                \
-        .argument = "N", .low = 1, .high = 1024, .help = "threads to compute with",                \
-        .fallback = "one per core"                                                                 \
-    }
 
 /* clang-format off */
 

@@ -34,7 +34,7 @@ static const char *const examples[] = {
 };
 
 typedef struct {
-    int64_t threads, stop_seconds, deadline;
+    int64_t stop_seconds, deadline;
     option_texts models, hosts, watched;
 } own_flags;
 
@@ -90,7 +90,6 @@ static int run(sv_settings *settings, const own_flags *own)
     settings->deadline_seconds = (double)own->deadline;
     settings->log = print_line;
     settings->opening.cancelled = asked_to_stop;
-    splam_set_threads((int)own->threads);
     sigprocmask(SIG_BLOCK, &signals, NULL); /* of all threads that follow, too */
     splam_status status = sv_server_start(settings, &server, error);
     if (status) {
@@ -158,11 +157,11 @@ int cli_serve(int argc, char **argv)
          .high = 86400, .help = "how long what is drawn may go on after SIGTERM", .fallback = "30"},
         {.name = "log-prompts", .kind = OPTION_FLAG, .value = &settings.log_prompts,
          .help = "log what clients ask for; without it no prompt is logged"},
-        OPTION_THREADS(&own.threads),
     };
     /* clang-format on */
     const command c = {
         .verb = "serve",
+        .computes = true,
         .unconfined = true,
         .synopsis = "-m MODEL... | --watch OUTPUT... [options]",
         .description = description,

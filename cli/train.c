@@ -24,19 +24,18 @@ static const char *const examples[] = {
 int cli_train(int argc, char **argv)
 {
     splam_train_options o = splam_train_defaults();
-    int64_t threads = 0;
     bool v = false;
     /* clang-format off */
     const option own[] = {
         {.name = "v-prediction", .kind = OPTION_FLAG, .value = &v,
          .help = "teacher: short for --prediction-type v_prediction"},
-        OPTION_THREADS(&threads),
     };
     /* clang-format on */
     const command c = {
         .verb = "train",
         .synopsis = "vae|teacher --data SPEC --output DIR [options]",
         .description = description,
+        .computes = true,
         .target = &o,
         .options = own,
         .option_count = OPTION_COUNT(own),
@@ -53,7 +52,7 @@ int cli_train(int argc, char **argv)
         return cli_fail(CLI_USAGE, "train teacher needs --vae; see splam train --help");
     if (v) o.prediction_type = "v_prediction";
     splam_terminal terminal;
-    splam_callbacks callbacks = cli_begin(threads, &terminal);
+    splam_callbacks callbacks = splam_terminal_callbacks(&terminal);
     return cli_finish(teacher ? splam_train_teacher(&o, &callbacks)
                               : splam_train_vae(&o, &callbacks));
 }

@@ -29,8 +29,6 @@ enum { CLI_OK, CLI_FAILURE, CLI_USAGE, CLI_INTERRUPTED = 130 };
 int cli_finish(splam_status status);
 /* The same of one that makes a text, which is printed and freed. */
 int cli_print(splam_status status, char *text);
-/* Before work: so many threads, and callbacks of the terminal, which outlives them. */
-splam_callbacks cli_begin(int64_t threads, splam_terminal *terminal);
 /* Before work whose result is printed: CLI_OK, or CLI_FAILURE after a sentence where standard output
  * takes nothing. */
 int cli_check_stdout(void);

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
-"""Writes a model of the exact shapes of Stable Diffusion 1.5, 2.1, XL or 3.5 Medium (without T5), of SSD-1B or
-Segmind-Vega with seeded random weights.
+"""Writes a model of the exact shapes of Stable Diffusion 1.5, 2.1, XL, 3.5 Medium or 3.5 Large (without T5), of SSD-1B
+or Segmind-Vega with seeded random weights.
 
-    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m FOLDER --tokenizer DIR [--dtype f16|bf16|f32]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m|sd35l FOLDER --tokenizer DIR [--dtype f16|bf16|f32]
         [--sharded] [--seed S]
-    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m --single-file OUT.safetensors|OUT.ckpt [--dtype ...]
-        [--seed S]
+    python make_random_model.py sd15|sd21|sdxl|ssd1b|vega|sd35m|sd35l --single-file OUT.safetensors|OUT.ckpt
+        [--dtype ...] [--seed S]
 
 FOLDER is a diffusers folder, complete: UNet, VAE, text encoder, tokenizer (vocab.json and merges.txt from DIR), and the
 scheduler's configuration as the published model has it. A single file holds the same weights (equal seeds) under the
 names that the published checkpoints have, the averaged weights of training left out. Weights keep the variance of their
 inputs, so activations stay bounded, and pictures are noise but finite.
 
-Packages: golden/requirements.txt. Needs 6 GB of memory for sd15 in f32, 4.5 GB otherwise; of sdxl 7 GB in 16 bits.
+Packages: golden/requirements.txt. Needs 6 GB of memory for sd15 in f32, 4.5 GB otherwise; of sdxl 7 GB in 16 bits, of
+sd35l as a sharded folder 19 GB.
 """
 import argparse
 import gc
@@ -77,6 +78,8 @@ SD35M_TRANSFORMER = dict(
     sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24, attention_head_dim=64,
     num_attention_heads=24, joint_attention_dim=4096, caption_projection_dim=1536, pooled_projection_dim=2048,
     pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm")
+SD35L_TRANSFORMER = {**SD35M_TRANSFORMER, "num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432,
+                     "pos_embed_max_size": 192, "dual_attention_layers": ()}
 SD35M_VAE = {**SD15_VAE, "sample_size": 1024, "latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609,
              "use_quant_conv": False, "use_post_quant_conv": False}
 SD35M_SCHEDULER = {"_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.29.0",
@@ -91,8 +94,9 @@ FAMILIES = {
     **{name: dict(unet=unet, vae=SDXL_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2, scheduler=SDXL_SCHEDULER,
                   pad="<|endoftext|>", steps=0)
        for name, unet in (("sdxl", SDXL_UNET), ("ssd1b", SSD1B_UNET), ("vega", VEGA_UNET))},
-    "sd35m": dict(transformer=SD35M_TRANSFORMER, vae=SD35M_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2,
-                  scheduler=SD35M_SCHEDULER, pad="<|endoftext|>", steps=0),
+    **{name: dict(transformer=transformer, vae=SD35M_VAE, text_encoder=SDXL_TEXT, text_encoder_2=SDXL_TEXT_2,
+                  scheduler=SD35M_SCHEDULER, pad="<|endoftext|>", steps=0)
+       for name, transformer in (("sd35m", SD35M_TRANSFORMER), ("sd35l", SD35L_TRANSFORMER))},
 }
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2", "transformer")
 
