@@ -1,5 +1,5 @@
-/* What a step of training a teacher asks its denoiser, made from the finished model's folder as whoever draws with it
- * makes it, and whether the step's loss is the model's. */
+/* Small teachers that the program's own recipe makes; what a step of training one asks its denoiser, made from the
+ * finished model's folder as whoever draws with it makes it, and whether the step's loss is the model's. */
 #ifndef SP_TESTS_TEACHER_STEP_H
 #define SP_TESTS_TEACHER_STEP_H
 #include "base/random.h"
@@ -7,6 +7,61 @@
 #include "pipeline/pipeline.h"
 #include "splam/splam.h"
 #include "teacher_support.h"
+
+/* ---- the teacher ---- */
+
+/* A run of its recipe; what else a test wants of it is set afterwards. */
+static inline splam_train_options small_teacher(void **state, const char *family, const char *output)
+{
+    splam_train_options o = splam_train_defaults();
+    o.data = pictures_of(state);
+    o.vae = source_path("assets", "teacher", NULL);
+    o.output = in_folder(state, output);
+    o.family = family;
+    o.width = 16;
+    o.resolution = SIDE;
+    o.learning_rate = 4e-3;
+    o.caption_dropout = .3;
+    o.ema_decay = "0.9";
+    o.precision = SPLAM_F32;
+    return o;
+}
+
+/* Of the steps from `from` on and before `to`; there are `all`. */
+static inline double mean_loss(const char *metrics, int64_t from, int64_t to, int64_t all)
+{
+    double sum = 0;
+    int64_t step = 1;
+    for (const char *line = metrics; (line = strstr(line, "\"loss\":")); step++) {
+        line += 7;
+        if (step >= from && step < to) sum += strtod(line, NULL);
+    }
+    assert_int_equal(step, all + 1);
+    return sum / (double)(to - from);
+}
+
+/* The last ten losses of the run of so many steps are below `share` of the first five, in the mean. */
+static inline void expect_learned(void **state, int64_t steps, double share)
+{
+    char *metrics;
+    assert_ok(sp_read_file(in_folder(state, "teacher/metrics.jsonl"), &metrics, NULL));
+    double first = mean_loss(metrics, 1, 6, steps), last = mean_loss(metrics, steps - 9, steps + 1, steps);
+    print_message("loss %.3f, and %.3f in the end\n", first, last);
+    assert_true(last < share * first);
+    sp_free(metrics);
+}
+
+/* class_name: NULL where the part is absent. */
+static inline void assert_entry(const json_t *index, const char *part, const char *class_name)
+{
+    const json_t *entry = json_array_get(json_object_get(index, part), 1);
+    if (class_name)
+        assert_string_equal(json_string_value(entry), class_name);
+    else
+        assert_true(json_is_null(entry));
+}
+
+/* ---- a step ---- */
 
 /* How a family asks. */
 typedef struct {

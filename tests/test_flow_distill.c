@@ -259,23 +259,36 @@ static sp_tensor drawn(const splam_generate_options *g)
 
 /* ---- caches ---- */
 
-/* A cache keeps no zeros, and a run on it is the run on the pictures. */
-static void caches_are_filled_up_again(void **state)
+/* Encodes the run's pictures, as the run would, and has it go on from that, into the folder "cached". */
+static void go_on_from_cache(void **state, sp_distill_options *o)
 {
-    sp_distill_options o = run_of(state, "plain");
+    static char cached[700];
     splam_data_options d = splam_data_defaults();
-    sp_tensor_file *file;
-    const sp_tensor *states, *pooled, *moments;
-    char cached[700], *summary;
-    assert_ok(sp_distill(&o, NULL));
-    d.spec = o.given.data;
-    d.teacher = o.given.teacher;
+    char *summary;
+    d.spec = o->given.data;
+    d.teacher = o->given.teacher;
+    d.t5 = o->given.t5;
+    d.t5_absent = o->given.t5_absent;
     d.pictures.resolution = 64;
     d.precision = SPLAM_F32;
     d.cache = in_folder(state, "cache");
     d.cache_dtype = "f32";
     assert_int_equal(splam_data(&d, NULL, &summary), SPLAM_OK);
     splam_free(summary);
+    snprintf(cached, sizeof cached, "latents:%s", d.cache);
+    o->given.data = cached;
+    o->given.pictures.resolution = SPLAM_UNSET;
+    o->given.output = in_folder(state, "cached");
+}
+
+/* A cache keeps no zeros, and a run on it is the run on the pictures. */
+static void caches_are_filled_up_again(void **state)
+{
+    sp_distill_options o = run_of(state, "plain");
+    sp_tensor_file *file;
+    const sp_tensor *states, *pooled, *moments;
+    assert_ok(sp_distill(&o, NULL));
+    go_on_from_cache(state, &o);
     assert_ok(sp_safetensors_open(in_folder(state, "cache/latents-00000.safetensors"), &file));
     assert_ok(sp_tensor_file_get(file, "moments", &moments));
     assert_int_equal(moments->shape.dim[1], 12);
@@ -284,7 +297,7 @@ static void caches_are_filled_up_again(void **state)
     assert_int_equal(states->shape.dim[2], 40); /* of two encoders; the transformer takes 48 */
     assert_int_equal(pooled->shape.dim[1], 40);
     sp_latent_cache *cache;
-    assert_ok(sp_latent_cache_open(d.cache, &cache));
+    assert_ok(sp_latent_cache_open(in_folder(state, "cache"), &cache));
     const sp_conditioning *whole = sp_latent_cache_conditioning(cache);
     const sp_tensor *member = sp_conditioning_find(whole, "encoder_hidden_states");
     assert_int_equal(member->shape.dim[1], states->shape.dim[1] + SP_MMDIT_TOKENS_BEHIND);
@@ -305,10 +318,6 @@ static void caches_are_filled_up_again(void **state)
     sp_conditioning_free(&row);
     sp_latent_cache_close(cache);
     sp_tensor_file_close(file);
-    snprintf(cached, sizeof cached, "latents:%s", d.cache);
-    o.given.data = cached;
-    o.given.pictures.resolution = SPLAM_UNSET;
-    o.given.output = in_folder(state, "cached");
     assert_ok(sp_distill(&o, NULL));
     assert_same_file(weights_of(in_folder(state, "plain"), "transformer"),
                      weights_of(in_folder(state, "cached"), "transformer"));
@@ -336,8 +345,6 @@ static bool file_has(const char *path, const char *words)
 static void fewer_tokens_are_kept_in_mind(void **state)
 {
     sp_distill_options o = run_of(state, "fewer"), with_draws = replay_of(state, "distill-flow-lcm", "refused");
-    splam_data_options d = splam_data_defaults();
-    char cached[700], *summary;
     json_t *settings;
     o.given.t5_absent = "77";
     assert_ok(sp_distill(&o, NULL));
@@ -345,20 +352,8 @@ static void fewer_tokens_are_kept_in_mind(void **state)
     assert_string_equal(case_text(settings, "t5-absent"), "77");
     json_decref(settings);
     assert_true(file_has(in_folder(state, "fewer/README.md"), "guidance_scale=1, max_sequence_length=77)"));
-    d.spec = o.given.data;
-    d.teacher = o.given.teacher;
-    d.pictures.resolution = 64;
-    d.precision = SPLAM_F32;
-    d.cache = in_folder(state, "cache");
-    d.cache_dtype = "f32";
-    d.t5_absent = "77";
-    assert_int_equal(splam_data(&d, NULL, &summary), SPLAM_OK);
-    splam_free(summary);
-    assert_cached_tokens(d.cache, 77);
-    snprintf(cached, sizeof cached, "latents:%s", d.cache);
-    o.given.data = cached;
-    o.given.pictures.resolution = SPLAM_UNSET;
-    o.given.output = in_folder(state, "cached");
+    go_on_from_cache(state, &o);
+    assert_cached_tokens(in_folder(state, "cache"), 77);
     o.given.t5_absent = NULL;
     refuse(o, SP_ARGUMENT, "was made with 77 tokens of zeros for the third text encoder, and `t5_absent` is 256");
     o.given.t5_absent = "77";
@@ -386,8 +381,6 @@ static void fewer_tokens_are_kept_in_mind(void **state)
 static void the_third_encoder_is_kept_in_mind(void **state)
 {
     sp_distill_options o = run_of(state, "with");
-    splam_data_options d = splam_data_defaults();
-    char cached[700], *summary;
     json_t *settings;
     o.given.t5 = golden("t5");
     assert_ok(sp_distill(&o, NULL));
@@ -395,20 +388,8 @@ static void the_third_encoder_is_kept_in_mind(void **state)
     assert_string_equal(case_text(settings, "t5"), golden("t5"));
     json_decref(settings);
     assert_true(file_has(in_folder(state, "with/README.md"), "text_encoder_3=t5, tokenizer_3=t5_tokenizer)"));
-    d.spec = o.given.data;
-    d.teacher = o.given.teacher;
-    d.pictures.resolution = 64;
-    d.precision = SPLAM_F32;
-    d.cache = in_folder(state, "cache");
-    d.cache_dtype = "f32";
-    d.t5 = golden("t5");
-    assert_int_equal(splam_data(&d, NULL, &summary), SPLAM_OK);
-    splam_free(summary);
-    assert_cached_tokens(d.cache, 0);
-    snprintf(cached, sizeof cached, "latents:%s", d.cache);
-    o.given.data = cached;
-    o.given.pictures.resolution = SPLAM_UNSET;
-    o.given.output = in_folder(state, "cached");
+    go_on_from_cache(state, &o);
+    assert_cached_tokens(in_folder(state, "cache"), 0);
     o.given.t5 = NULL;
     refuse(o, SP_ARGUMENT, "was made with T5, and `t5` is not given");
     o.given.t5 = golden("t5");

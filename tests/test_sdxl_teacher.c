@@ -10,19 +10,9 @@ enum { TEACHER_STEPS = 60 };
 
 static splam_train_options teacher_of(void **state, const char *output)
 {
-    splam_train_options o = splam_train_defaults();
-    o.data = pictures_of(state);
-    o.vae = source_path("assets", "teacher", NULL);
-    o.output = in_folder(state, output);
-    o.family = "sdxl";
-    o.width = 16;
-    o.resolution = SIDE;
+    splam_train_options o = small_teacher(state, "sdxl", output);
     o.max_train_steps = TEACHER_STEPS;
     o.train_batch_size = 8;
-    o.learning_rate = 4e-3;
-    o.caption_dropout = .3;
-    o.ema_decay = "0.9";
-    o.precision = SPLAM_F32;
     return o;
 }
 
@@ -35,26 +25,8 @@ static int make_teacher(void **state)
     return 0;
 }
 
-static double mean_loss(const char *metrics, int64_t from, int64_t to)
-{
-    double sum = 0;
-    int64_t step = 1;
-    for (const char *line = metrics; (line = strstr(line, "\"loss\":")); step++) {
-        line += 7;
-        if (step >= from && step < to) sum += strtod(line, NULL);
-    }
-    assert_int_equal(step, TEACHER_STEPS + 1);
-    return sum / (double)(to - from);
-}
-
-static void assert_entry(const json_t *index, const char *part, const char *class_name)
-{
-    assert_string_equal(json_string_value(json_array_get(json_object_get(index, part), 1)), class_name);
-}
-
 static void the_teacher_is_one_of_xl(void **state)
 {
-    char *metrics;
     json_t *index;
     assert_ok(sp_json_load(in_folder(state, "teacher/model_index.json"), &index));
     assert_string_equal(json_string_value(json_object_get(index, "_class_name")), "StableDiffusionXLPipeline");
@@ -64,11 +36,7 @@ static void the_teacher_is_one_of_xl(void **state)
     assert_entry(index, "scheduler", "EulerDiscreteScheduler");
     assert_true(json_is_true(json_object_get(index, "force_zeros_for_empty_prompt")));
     json_decref(index);
-    assert_ok(sp_read_file(in_folder(state, "teacher/metrics.jsonl"), &metrics, NULL));
-    double first = mean_loss(metrics, 1, 6), last = mean_loss(metrics, TEACHER_STEPS - 9, TEACHER_STEPS + 1);
-    print_message("loss %.3f, and %.3f in the end\n", first, last);
-    assert_true(last < .7 * first);
-    sp_free(metrics);
+    expect_learned(state, TEACHER_STEPS, .7);
 }
 
 /* How far the parameter is from what it began as, which a run of a step at next to no rate still is. */
