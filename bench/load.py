@@ -82,6 +82,16 @@ def settings(number):
     return {"prompt": PROMPTS[number % len(PROMPTS)], "steps": STEPS, "seed": number // len(PROMPTS) % SEEDS, "n": 1}
 
 
+def keep(drawn, files, wanted):
+    """Both files, for whoever looks for the reason."""
+    paths = [os.path.join(tempfile.gettempdir(), f"load-{name}-{os.getpid()}.png") for name in ("drawn", "wanted")]
+    for path, content in zip(paths, (drawn, files[wanted])):
+        with open(path, "wb") as file:
+            file.write(content)
+    same = [i for i, content in enumerate(files) if content == drawn]
+    return f"{'that of request %d' % same[0] if same else 'and none of the others'}: {' '.join(paths)}"
+
+
 async def draw(load, key, number):
     """Until it has its picture."""
     body = json.dumps(settings(number)).encode()
@@ -95,8 +105,9 @@ async def draw(load, key, number):
         if code != 200:
             raise Failure(f"{code}: {answer[:200]}")
         load.latencies.append(time.monotonic() - began)
-        if base64.b64decode(json.loads(answer)["data"][0]["b64_json"]) != load.files[number % len(load.files)]:
-            raise Failure(f"request {number}: another picture than splam generate's")
+        drawn, wanted = base64.b64decode(json.loads(answer)["data"][0]["b64_json"]), number % len(load.files)
+        if drawn != load.files[wanted]:
+            raise Failure(f"request {number}: another picture than splam generate's, {keep(drawn, load.files, wanted)}")
         load.drawn += 1
         return
 

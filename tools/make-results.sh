@@ -191,6 +191,7 @@ large() {
       version[machine[m], field("framework")] = field("version"); threads[machines] = field("threads") }
     END {
         name["sdxl"] = "SDXL"; name["ssd1b"] = "SSD-1B"; name["vega"] = "Segmind-Vega"; name["sd35m"] = "SD3.5 Medium"
+        name["sd35l"] = "SD3.5 Large, weights of 8 bits"
         text["transformer_forward"] = "transformer, one evaluation"
         text["unet_forward"] = "UNet, one evaluation"; text["vae_decode"] = "VAE, one picture decoded"
         text["generate"] = "prompt to PNG, 4 steps"; text["lora_step"] = "distilling step, adapters of rank 64"

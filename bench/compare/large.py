@@ -4,9 +4,10 @@ splam alone, prompt to PNG in 4 steps (loading included), steps of distilling ad
     large.py SPLAM FOLDER [--only WORK] [--csv] [--threads 2]
 
 FOLDER has sdxl.safetensors, ssd1b.safetensors and vega.safetensors (tools/make_random_model.py --single-file) and the
-folder sd35m, as that writes them, and receives OpenVINO's graphs, which are converted once; these and PyTorch have
-random weights of the same shapes, which are as fast. All compute in bf16 (OpenVINO by its inference precision, from
-weights in f16), distilling in f32 where the processor has no products of bf16. Stable Diffusion 3.5's text has 77
+folders sd35m and sd35l, as that writes them, and receives OpenVINO's graphs, which are converted once; these and
+PyTorch have random weights of the same shapes, which are as fast. All compute in bf16 (OpenVINO by its inference
+precision, from weights in f16), and in f32 where the processor has no products of bf16, PyTorch with weights in f32
+then. 3.5 Large is splam's alone, with weights of 8 bits. Stable Diffusion 3.5's text has 77
 tokens of CLIP's and 256 of T5's, which is absent: splam computes those, equal ones, once. Seconds are medians of the
 runs after one that is not counted (opening, compiling and packing are in that one); memory is the process's peak.
 --csv: as bench/large.csv has it. Needs requirements.txt, 16 GB of memory, and a machine that does nothing else.
@@ -26,10 +27,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # (family, part as splam bench calls it, pixels)
 WORKS = (("sdxl", "unet_forward", 1024), ("sdxl", "unet_forward", 512), ("sdxl", "vae_decode", 1024),
          ("ssd1b", "unet_forward", 1024), ("sd35m", "transformer_forward", 1024), ("sd35m", "transformer_forward", 512),
-         ("sdxl", "generate", 1024), ("sd35m", "generate", 1024), ("sdxl", "lora_step", 512),
-         ("sdxl", "lora_step", 1024), ("vega", "whole_step", 512))
+         ("sdxl", "generate", 1024), ("sd35m", "generate", 1024), ("sd35l", "transformer_forward", 512),
+         ("sdxl", "lora_step", 512), ("sdxl", "lora_step", 1024), ("sd35m", "lora_step", 512),
+         ("vega", "whole_step", 512))
 STEPS = {"lora_step": ("--lora-rank", "64"), "whole_step": ("--optimizer", "adamw8bit", "--gradient-checkpointing")}
-ALONE = ("generate", *STEPS)  # parts of splam's alone
+ALONE = ("generate", *STEPS, "sd35l")  # parts and families of splam's alone
+WEIGHTS = {"sd35l": "q8"}
 COLUMNS = ("date", "machine", "family", "part", "pixels", "framework", "version", "threads", "seconds",
            "peak_rss_bytes")
 FRAMEWORKS = ("splam", "OpenVINO", "PyTorch")
@@ -64,7 +67,7 @@ def shapes_of(family, part, pixels):
     side = pixels // 8
     if part == "vae_decode":
         return [[1, 4, side, side]]
-    if family == "sd35m":  # 77 tokens of CLIP's and 256 of the absent T5's
+    if family.startswith("sd35"):  # 77 tokens of CLIP's and 256 of the absent T5's
         return [[1, 16, side, side], [1], [1, 333, 4096], [1, 2048]]
     return [[1, 4, side, side], [1], [1, 77, 2048], [1, 1280], [1, 6]]
 
@@ -110,8 +113,10 @@ def adapter(network, part):
 def pytorch(family, part, pixels, threads, _):
     import torch
     torch.set_num_threads(threads)
-    network = adapter(new_network(family, part, torch.bfloat16), part)
-    given = tensors(family, part, pixels, torch.bfloat16)
+    with open("/proc/cpuinfo") as f:
+        dtype = torch.bfloat16 if "avx512_bf16" in f.read() else torch.float32
+    network = adapter(new_network(family, part, dtype), part)
+    given = tensors(family, part, pixels, dtype)
 
     def run():
         with torch.inference_mode():
@@ -173,7 +178,7 @@ def side(framework, work, threads, folder, runs=2):
 
 
 def model_path(folder, family):
-    return os.path.join(folder, family if family == "sd35m" else f"{family}.safetensors")
+    return os.path.join(folder, family if family.startswith("sd35") else f"{family}.safetensors")
 
 
 def distilling_step(a, family, part, pixels):
@@ -210,7 +215,8 @@ def of_splam(a, family, part, pixels):
         return {**distilling_step(a, family, part, pixels), "version": version}
     model = model_path(a.folder, family)
     line = [a.splam, "bench", "-m", model, "--only", "generate", "--part", part, "--precision", "bf16", "--json",
-            "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads)]
+            "-W", str(pixels), "-H", str(pixels), "-t", str(a.threads),
+            *(("--weights", WEIGHTS[family]) if family in WEIGHTS else ())]
     report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
     return {"seconds": report[f"{part}_seconds"], "peak": report["peak_rss_bytes"][part], "version": version}
 
@@ -244,7 +250,7 @@ def main():
         writer.writerow(COLUMNS)
     for work in works:
         for framework in a.frameworks:
-            if framework != "splam" and work[1] in ALONE:
+            if framework != "splam" and set(work) & set(ALONE):
                 continue
             if framework == "OpenVINO" and not os.path.exists(graph_path(a.folder, *work[:2])):
                 subprocess.run([sys.executable, os.path.abspath(__file__), a.splam, a.folder, "--side", "convert",
