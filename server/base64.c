@@ -46,19 +46,24 @@ bool sv_base64_decode(const char *text, size_t length, uint8_t **out, size_t *si
     *out = NULL;
     *size = 0;
     text = without_head(text, &length);
-    for (int i = 0; i < 2 && length && text[length - 1] == '='; i++)
-        length--;
-    uint8_t *bytes = length % 4 == 1 ? NULL : malloc(length / 4 * 3 + 3), *to = bytes;
+    uint8_t *bytes = malloc(length / 4 * 3 + 3), *to = bytes;
     if (!bytes) return false;
     uint32_t group = 0;
-    for (size_t i = 0; i < length; i++) {
+    size_t digit = 0, padding = 0;
+    bool good = true;
+    for (size_t i = 0; i < length && good; i++) {
+        if (text[i] == '\n' || text[i] == '\r') continue; /* of lines, as MIME has it */
         int value = value_of(text[i]);
-        if (value < 0) {
-            free(bytes);
-            return false;
-        }
+        padding += text[i] == '=';
+        good = padding ? text[i] == '=' && padding <= 2 : value >= 0;
+        if (!good || padding) continue;
         group = group << 6 | (uint32_t)value;
-        if (i % 4) *to++ = (uint8_t)(group >> (6 - 2 * (i % 4)));
+        if (digit % 4) *to++ = (uint8_t)(group >> (6 - 2 * (digit % 4)));
+        digit++;
+    }
+    if (!good || digit % 4 == 1) {
+        free(bytes);
+        return false;
     }
     *out = bytes;
     *size = (size_t)(to - bytes);

@@ -327,6 +327,14 @@ static bool is_json(const char *type)
     return type && strncasecmp(type, json, length) == 0 && (!type[length] || strchr("; \t", type[length]));
 }
 
+static enum MHD_Result count_length(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    int *count = context;
+    (void)kind, (void)value;
+    *count += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    return MHD_YES;
+}
+
 /* The length that a body says, SIZE_MAX if none; false after an answer. */
 static bool check_body(sv_exchange *x, size_t *length)
 {
@@ -334,8 +342,13 @@ static bool check_body(sv_exchange *x, size_t *length)
     size_t most = x->route->body ? x->route->body : SV_BODY_BYTES;
     *length = said ? strtoull(said, NULL, 10) : 0;
     bool chunked = header(x, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    int lengths = 0;
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_length, &lengths);
     if (chunked) *length = SIZE_MAX;
-    if (chunked)
+    if (lengths > 1) {
+        sv_reply_error(x, 400, NULL, "%d lengths of the body are said, and one is expected", lengths);
+        sv_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close");
+    } else if (chunked)
         sv_reply_error(x, 411, NULL, "a body's length has to be said before it");
     else if (*length > most)
         sv_reply_error(x, 413, NULL, "the body has %zu bytes, and %zu are the most", *length, most);

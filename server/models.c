@@ -11,9 +11,12 @@
 #include <sys/stat.h>
 #include "json.h"
 
-/* A file of a folder: its name without the suffix, and where it is. */
+/* A file of a folder: its name without the suffix, where it is, and what tells it from one that takes its place. */
 typedef struct {
     char *name, *path;
+    ino_t inode;
+    off_t bytes;
+    struct timespec written;
 } entry;
 typedef struct {
     size_t count;
@@ -116,10 +119,15 @@ static bool check_names(const entries *e, const char *folder, char *error, size_
     return true;
 }
 
-static bool is_file(const char *path)
+/* False: it is no file. */
+static bool look_at(entry *e)
 {
     struct stat s;
-    return stat(path, &s) == 0 && S_ISREG(s.st_mode);
+    if (stat(e->path, &s) != 0 || !S_ISREG(s.st_mode)) return false;
+    e->inode = s.st_ino;
+    e->bytes = s.st_size;
+    e->written = s.st_mtim;
+    return true;
 }
 
 /* NULL: no folder, and no entries. False after a sentence. */
@@ -137,7 +145,7 @@ static bool read_folder(const char *folder, const char *suffixes, entries *out, 
         size_t stem = d->d_name[0] == '.' ? 0 : stem_of(d->d_name, suffixes);
         if (!stem || stem >= SV_NAME_BYTES) continue;
         good = add_entry(out, folder, d->d_name, stem);
-        if (good && !is_file(out->item[out->count - 1].path)) {
+        if (good && !look_at(&out->item[out->count - 1])) {
             entry *last = &out->item[--out->count];
             free(last->name);
             free(last->path);
@@ -448,12 +456,28 @@ json_t *sv_models_embeddings(sv_models *m)
     return json_pack("{s:o, s:o}", "loaded", loaded, "skipped", skipped);
 }
 
+static bool same_file(const entry *a, const entry *b)
+{
+    return strcmp(a->path, b->path) == 0 && a->inode == b->inode && a->bytes == b->bytes &&
+           a->written.tv_sec == b->written.tv_sec && a->written.tv_nsec == b->written.tv_nsec;
+}
+
 static bool same_entries(const entries *a, const entries *b)
 {
     bool same = a->count == b->count;
     for (size_t i = 0; i < a->count && same; i++)
-        same = strcmp(a->item[i].path, b->item[i].path) == 0;
+        same = same_file(&a->item[i], &b->item[i]);
     return same;
+}
+
+/* Whether a file is now another one, under the name that it had. */
+static bool were_replaced(const entries *old, const entries *now)
+{
+    bool replaced = false;
+    for (size_t i = 0; i < old->count; i++)
+        for (size_t k = 0; k < now->count; k++)
+            replaced |= strcmp(old->item[i].path, now->item[k].path) == 0 && !same_file(&old->item[i], &now->item[k]);
+    return replaced;
 }
 
 bool sv_models_reload(sv_models *m, char *error, size_t size)
@@ -467,7 +491,7 @@ bool sv_models_reload(sv_models *m, char *error, size_t size)
         pthread_mutex_lock(&m->lock);
         const entries old_adapters = m->adapters, old_embeddings = m->embeddings;
         fitting *old_fits = m->fits;
-        if (!same_entries(&embeddings, &m->embeddings)) m->generation++;
+        if (!same_entries(&embeddings, &m->embeddings) || were_replaced(&m->adapters, &adapters)) m->generation++;
         m->adapters = adapters;
         m->embeddings = embeddings;
         m->fits = fits;
@@ -517,7 +541,7 @@ static bool copy_tokens(sv_models *m, size_t model, entries *out, bool **with, u
     bool copied = out->item && *with;
     for (size_t i = 0; i < count && copied; i++) {
         entry *e = &out->item[out->count++];
-        *e = (entry){strdup(m->embeddings.item[i].name), strdup(m->embeddings.item[i].path)};
+        *e = (entry){.name = strdup(m->embeddings.item[i].name), .path = strdup(m->embeddings.item[i].path)};
         (*with)[i] = m->fits[model].with[i];
         copied = e->name && e->path;
     }

@@ -43,7 +43,8 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
     json_object_set_new(info, "extra_generation_params", eta ? json_pack("{s:O}", "Eta DDIM", eta) : json_object());
     sv_model_hash(sv_models_facts(s->models, job->request->model), hash);
     json_object_set_new(info, "sd_model_hash", json_string(hash));
-    json_object_set_new(info, "batch_size", json_integer((json_int_t)job->picture_count));
+    const sv_request *r = job->request;
+    json_object_set_new(info, "batch_size", json_integer((json_int_t)(r->options.count / r->rounds)));
     json_object_set_new(info, "index_of_first_image", json_integer(0));
     json_object_set_new(info, "all_prompts", prompts);
     json_object_set_new(info, "all_negative_prompts", negatives);

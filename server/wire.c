@@ -43,7 +43,8 @@ static bool read_host(const char *text, sv_peer *peer)
     bool six = *text == '[';
     size_t length = (size_t)(host_end - text - six), port = colon ? (size_t)(end - colon - 1) : 0;
     if ((six && !close) || length == 0 || length >= sizeof peer->host || port >= sizeof peer->port ||
-        (*end && end[1]) || (colon && (port == 0 || strspn(colon + 1, "0123456789") < port)))
+        (*end && end[1]) ||
+        (colon && (port == 0 || strspn(colon + 1, "0123456789") < port || strtol(colon + 1, NULL, 10) > 65535)))
         return false;
     snprintf(peer->host, sizeof peer->host, "%.*s", (int)length, text + six);
     if (colon) snprintf(peer->port, sizeof peer->port, "%.*s", (int)port, colon + 1);

@@ -377,6 +377,9 @@ report "pictures by format, and to standard output"
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
     one_sentence 2 '--guidance needs --fold-guidance' \
         "$splam" convert -m "$source/assets/teacher" -o new --guidance 3
+    one_sentence 2 '--size has "64"' "$splam" convert -m "$source/assets/teacher" -o new --packed --size 64
+    one_sentence 2 'multiple of 4' "$splam" convert -m "$source/assets/teacher" -o new --packed --size 65x64
+    [ ! -e new ] || echo "convert left a model whose size was refused"
     one_sentence 2 'one of f32\|f16\|bf16' "$splam" convert -m "$source/assets/teacher" -o new --dtype f8
     one_sentence 1 'nowhere' "$splam" eval -m nowhere --data emoji: --output new
     one_sentence 2 'no metric "beauty"' \

@@ -275,6 +275,13 @@ static void recomputing_changes_no_bit(void **state)
     }
 }
 
+/* In the place of an earlier run. */
+static void distil_anew(const golden_case *c)
+{
+    assert_ok(sp_remove_tree(c->options.given.output));
+    assert_ok(sp_distill(&c->options, NULL));
+}
+
 /* The first run's file has the teacher's part, and runs that stand elsewhere on the sub-paths take it from there. */
 static void subpaths_from_a_file_change_no_bit(void **state)
 {
@@ -286,11 +293,11 @@ static void subpaths_from_a_file_change_no_bit(void **state)
         c.options.precision = precisions[i / 2];
         c.options.given.max_train_steps = 3;
         c.options.given.output = in_folder(state, "without");
-        assert_ok(sp_distill(&c.options, NULL));
+        distil_anew(&c);
         c.options.given.sub_paths = in_folder(state, i / 2 ? "sub-paths16" : "sub-paths");
         for (int again = 0; again < 2; again++) {
             c.options.given.output = in_folder(state, again ? "from" : "kept");
-            assert_ok(sp_distill(&c.options, NULL));
+            distil_anew(&c);
             assert_same_file(unet_of(in_folder(state, "without"), "unet"), unet_of(c.options.given.output, "unet"));
         }
     }
@@ -319,12 +326,12 @@ static void damaged_subpaths_are_made_again(void **state)
     assert_int_equal(stat(path, &info), 0);
     for (long size = 0; size < info.st_size; size += info.st_size / 7) {
         assert_int_equal(truncate(path, size), 0);
-        assert_ok(sp_distill(&c.options, NULL));
+        distil_anew(&c);
         assert_same_file(path, whole);
     }
     for (long at = 32; at < info.st_size; at += info.st_size / 5) {
         set_byte(path, at, 77);
-        assert_ok(sp_distill(&c.options, NULL));
+        distil_anew(&c);
         assert_same_file(path, whole);
     }
 }
@@ -338,6 +345,7 @@ static void other_subpaths_are_refused(void **state)
     c.options.given.sub_paths = path;
     c.options.given.output = in_folder(state, "student");
     assert_ok(sp_distill(&c.options, NULL));
+    c.options.given.output = in_folder(state, "other");
     c.options.objective.guidance_scale_w += 1;
     assert_status(sp_distill(&c.options, NULL), SP_ARGUMENT);
     assert_message("another run");

@@ -141,14 +141,63 @@ static void test_wrong_arrays_are_refused(void **state)
     sp_tensor_free(&y);
 }
 
+/* Finite numbers that no set of pictures has: the distance to them would be 0 as soon as anything. */
+static void test_no_covariances_are_refused(void **state)
+{
+    static const struct {
+        float sigma[9];
+        const char *words;
+    } cases[] = {
+        {{-1, 0, 0, 0, -1, 0, 0, 0, -1}, "the variance -1 at 0"},
+        {{1, 5, 0, 0, 1, 0, 0, 0, 1}, "it has 0 at 1, 0 and 5 at 0, 1"},
+        {{1, 2, 0, 2, 1, 0, 0, 0, 1}, "eigenvalues below 0"},
+        {{1, 1, 0, 1, 1, 0, 0, 0, 0}, NULL}, /* of pictures that are alike */
+        {{0, 0, 0, 0, 0, 0, 0, 0, 0}, NULL},
+    };
+    const char *path = in_folder(state, "sigma.npz");
+    sp_tensor x = rows("a", 1, 3, 1), y = rows("b", 3, 3, 1);
+    x.shape = sp_shape_of(3);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sp_picture_set set;
+        memcpy(y.data, cases[i].sigma, sizeof cases[i].sigma);
+        save_arrays(path, "mu", &x, "sigma", &y);
+        if (cases[i].words) {
+            assert_status(open_set(path, &set), SP_FORMAT);
+            assert_message("sigma.npz: array \"sigma\" is no covariance");
+            assert_message(cases[i].words);
+        } else {
+            assert_ok(open_set(path, &set));
+            sp_picture_set_free(&set);
+        }
+    }
+    sp_tensor_free(&x);
+    sp_tensor_free(&y);
+}
+
+static void test_the_first_rows_are_taken(void **state)
+{
+    const char *path = in_folder(state, "first.npz");
+    sp_tensor x = rows("a", 9, 4, 1);
+    sp_picture_set set;
+    save_arrays(path, "feats", &x, "reps", &x);
+    assert_ok(sp_picture_set_open(path, 5, 0, NULL, &set));
+    assert_int_equal(set.count, 5);
+    assert_true(sp_shape_equal(set.feats.shape, sp_shape_of(5, 4)));
+    assert_memory_equal(set.feats.data, x.data, 5 * 4 * sizeof(float));
+    sp_picture_set_free(&set);
+    sp_tensor_free(&x);
+}
+
 /* Every file cut short, and every byte of one changed, is read or refused, and nothing else. */
 static void test_damaged_archives(void **state)
 {
     const char *path = in_folder(state, "good.npz"), *bad = in_folder(state, "bad.npz");
+    static const float sigma[] = {2, 1, 0, 1, 2, 0, 0, 0, 2};
     sp_tensor x = rows("a", 1, 3, 1), y = rows("b", 3, 3, 1);
     sp_picture_set set;
     char *bytes;
     size_t size;
+    memcpy(y.data, sigma, sizeof sigma);
     x.shape = sp_shape_of(3);
     save_arrays(path, "mu", &x, "sigma", &y);
     assert_ok(sp_read_file(path, &bytes, &size));
@@ -510,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_impossible_norms_are_refused),
         cmocka_unit_test(test_weights_starve),
         cmocka_unit_test(test_statistics_come_back),
+        cmocka_unit_test(test_no_covariances_are_refused),
+        cmocka_unit_test(test_the_first_rows_are_taken),
         cmocka_unit_test(test_wrong_arrays_are_refused),
         cmocka_unit_test(test_damaged_archives),
         cmocka_unit_test(test_hostile_archives),

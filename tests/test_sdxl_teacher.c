@@ -268,6 +268,7 @@ static sp_tensor_file *traced(void **state, const char *changed, const char *nam
     o.given.draws = draws;
     o.given.trace = trace;
     o.given.max_train_steps = 1;
+    assert_ok(sp_remove_tree(o.given.output));
     assert_ok(sp_distill(&o, NULL));
     assert_ok(sp_safetensors_open(trace, &file));
     return file;

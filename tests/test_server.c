@@ -53,6 +53,7 @@ static void sdapi_pictures_are_those_of_generate(void **state)
         splam_free(parameters);
         sp_free(file);
     }
+    assert_true(number_at(info, "batch_size") == 1); /* of two rounds */
     assert_string_equal(text_at(info, "sampler_name"), "DPM++ 2M");
     assert_true(number_at(info, "cfg_scale") == 3 && number_at(info, "steps") == 3 && number_at(info, "seed") == 7);
     assert_true(number_at(json_object_get(json, "parameters"), "some_extension") == 5);
@@ -126,6 +127,8 @@ static void pictures_from_pictures(void **state)
     expect_refusal(post(server, "/sdapi/v1/img2img", "{\"init_images\": [\"AAAA\"]}"), 422, "neither JPEG, PNG");
     expect_refusal(post(server, "/sdapi/v1/img2img", "{\"init_images\": [\"*\"]}"), 422, "no base64");
     expect_refusal(post(server, "/sdapi/v1/img2img", "{\"init_images\": []}"), 422, "list of one picture");
+    expect_refusal(post(server, "/sdapi/v1/img2img", "{\"init_images\": [\"AA\\nAA\\n\"]}"), 422, "neither JPEG, PNG");
+    expect_refusal(post(server, "/sdapi/v1/img2img", "{\"init_images\": [\"AA=A\"]}"), 422, "no base64");
     free(start_text);
     sv_server_free(server);
 }

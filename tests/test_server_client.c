@@ -126,7 +126,8 @@ static void requests_of_a_machine_are_refused(void **state)
     expect_refused("http://127.0.0.1:1", &o, SP_IO, "no server answers");
     expect_refused("unix:/nowhere/at/all", &o, SP_IO, "no server answers");
     static const char *const wrong[] = {"",          "localhost",   "http://",    "http://:80",         "http://a:b",
-                                        "http://a:", "http://[::1", "http://a/b", "http://a:123456789", "ftp://a",
+                                        "http://a:", "http://[::1", "http://a/b", "http://a:123456789",
+                                        "http://a:65536", "ftp://a",
                                         "https://",  "https://a:b", "unix:"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         expect_refused(wrong[i], &o, SP_ARGUMENT, "https://HOST:PORT or unix:PATH is expected");

@@ -302,6 +302,27 @@ static void learned_tokens_are_there(void **state)
 }
 
 /* What is new is found, what is gone is not; a folder that cannot be read changes nothing. */
+/* Another file under the name of one that a model is open with. */
+static void lora_is_replaced(void **state, sv_server *server)
+{
+    static const char body[] = "{\"prompt\": \"x\", \"steps\": 2, \"loras\": [{\"name\": \"query\", \"weight\": 2}]}";
+    char path[64];
+    char *picture[2];
+    save_lora(state, "query.safetensors", "v_proj", 24);
+    for (int i = 0; i < 2; i++) {
+        json_decref(submit(server, body, path));
+        json_t *json = wait_for_end(server, path);
+        picture[i] = strdup(text_at(json_array_get(json_object_get(json, "pictures"), 0), "b64_json"));
+        json_decref(json);
+        if (i) break;
+        assert_int_equal(rename(keep(state, "query.safetensors"), keep(state, "loras/query.safetensors")), 0);
+        reload(server, true, "read anew");
+    }
+    assert_string_not_equal(picture[0], picture[1]);
+    free(picture[0]);
+    free(picture[1]);
+}
+
 static void lists_are_read_anew(void **state)
 {
     static const char with_late[] = "{\"prompt\": \"red late\", \"steps\": 2}";
@@ -323,6 +344,7 @@ static void lists_are_read_anew(void **state)
     json_decref(expect_json(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"loras\": [{\"name\": \"new\"}]}"), 202));
     expect_refusal(post(server, "/v1/jobs", "{\"prompt\": \"x\", \"loras\": [{\"name\": \"wide\"}]}"), 404,
                    "no LoRA");
+    lora_is_replaced(state, server);
     assert_int_equal(rename(keep(state, "loras"), keep(state, "moved")), 0);
     reload(server, false, "stay as they were: ");
     assert_non_null(strstr(logged, "loras: cannot be opened"));

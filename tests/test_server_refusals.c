@@ -140,6 +140,7 @@ static void no_http_at_all(void **state)
         "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         "POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 25\r\n\r\n",
         "GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n", "GET /%00%ff%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
     };
     sv_settings settings = settings_for(state);

@@ -242,19 +242,54 @@ static void other_runs_do_not_mix(void **state)
 {
     training t = make_training(in_folder(state, "twice"));
     assert_ok(sp_distill(&t.options, NULL));
-    /* A new run in the same folder: its own checkpoints are kept, though the old ones are of later
-     * steps. */
-    t.options.given.max_train_steps = 2;
+    char *before, *after;
+    size_t size, size_after;
+    assert_ok(sp_read_file(in_folder(state, "twice/metrics.jsonl"), &before, &size));
+    assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
+    assert_message("twice, which has checkpoint-4 of an earlier run");
     t.options.given.learning_rate = 1e-4;
-    t.options.given.checkpoints_total_limit = 1;
-    assert_ok(sp_distill(&t.options, NULL));
-    assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-2/state.json")));
-    assert_false(sp_path_exists(in_folder(state, "twice/checkpoint-1")));
-    assert_true(sp_path_exists(in_folder(state, "twice/checkpoint-4")));
     t.options.given.resume = "latest";
     assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
     assert_message("`learning_rate` 0.001; resuming it with 0.0001");
-    t.options.given.resume = in_folder(state, "twice/checkpoint-2");
+    assert_ok(sp_read_file(in_folder(state, "twice/metrics.jsonl"), &after, &size_after));
+    assert_true(size == size_after && memcmp(before, after, size) == 0);
+    sp_free(before);
+    sp_free(after);
+}
+
+/* Of another program, or another model. */
+static void files_of_others_are_kept(void **state)
+{
+    static const char *const files[] = {"README.md", "splam.json", "unet/config.json", "model_index.json"};
+    training t = make_training(in_folder(state, "theirs"));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[700], *text;
+        size_t size;
+        snprintf(path, sizeof path, "%s/%s", in_folder(state, "theirs"), files[i]);
+        assert_ok(sp_make_folders(in_folder(state, "theirs/unet")));
+        assert_ok(sp_write_file(path, "mine", 4));
+        assert_status(sp_distill(&t.options, NULL), SP_ARGUMENT);
+        assert_message(files[i]);
+        assert_ok(sp_read_file(path, &text, &size));
+        assert_true(size == 4 && memcmp(text, "mine", 4) == 0);
+        sp_free(text);
+        assert_ok(sp_remove_tree(in_folder(state, "theirs")));
+    }
+    assert_ok(sp_make_folders(in_folder(state, "theirs")));
+    assert_ok(sp_write_file(in_folder(state, "theirs/log.txt"), "a shell's", 9)); /* in nobody's way */
+    assert_ok(sp_distill(&t.options, NULL));
+}
+
+/* A model is the same however its path is spelled. */
+static void the_teacher_is_a_place(void **state)
+{
+    training t = make_training(in_folder(state, "spelled"));
+    char other[700];
+    t.options.given.max_train_steps = 1;
+    assert_ok(sp_distill(&t.options, NULL));
+    t.options.given.resume = "latest";
+    snprintf(other, sizeof other, "%s//", t.options.given.teacher);
+    t.options.given.teacher = other;
     assert_ok(sp_distill(&t.options, NULL));
 }
 
@@ -418,6 +453,7 @@ static void bad_requests_are_refused(void **state)
     o = good;
     assert_ok(sp_copy_file(good.given.draws, in_folder(state, "draws-\xff.safetensors"), NULL));
     o.given.draws = in_folder(state, "draws-\xff.safetensors");
+    o.given.output = in_folder(state, "bytes");
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`draws`");
 }
@@ -581,6 +617,8 @@ int main(void)
         with_folder(checksums_find_one_bit),
         with_folder(full_disk_keeps_what_is_saved),
         with_folder(other_runs_do_not_mix),
+        with_folder(files_of_others_are_kept),
+        with_folder(the_teacher_is_a_place),
         with_folder(networks_beside_are_saved_and_read),
         with_folder(index_is_as_diffusers_reads_it),
         cmocka_unit_test(the_captions_column_is_a_setting),

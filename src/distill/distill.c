@@ -10,6 +10,7 @@
 #include "distill/distill_settings.h"
 #include "distill/student_folder.h"
 #include "distill/student_start.h"
+#include "train/checkpoint.h"
 #include "train/trainer.h"
 #include "distill/validation.h"
 
@@ -328,7 +329,9 @@ static sp_status claim_outputs(sp_distillation *d)
                                            NULL};
     const sp_distill_options *o = d->options;
     const char *const *student = d->student.kind == SP_COMPONENT_TRANSFORMER ? transformer : unet;
-    SP_TRY(sp_claim_folder(o->given.output, o->lora.rank ? adapters : student, &d->output_claim));
+    const char *const *names = o->lora.rank ? adapters : student;
+    SP_TRY(sp_claim_folder(o->given.output, names, &d->output_claim));
+    SP_TRY(sp_checkpoint_check_output(o->given.output, o->given.resume, names));
     return o->given.trace ? sp_claim_file(o->given.trace, &d->trace_claim) : SP_OK;
 }
 

@@ -158,6 +158,40 @@ sp_status sp_gaussian_fit(const sp_tensor *features, sp_gaussian *out)
     return status;
 }
 
+static double largest_variance(const sp_gaussian *g)
+{
+    double most = 0;
+    for (int64_t i = 0; i < g->dim; i++)
+        most = fmax(most, fabs(g->covariance[i * g->dim + i]));
+    return most;
+}
+
+sp_status sp_gaussian_check(const sp_gaussian *g, const char *where)
+{
+    int64_t dim = g->dim;
+    const double *c = g->covariance, most = largest_variance(g), slack = 1e-3 * most;
+    const sp_linear_algebra *la;
+    for (int64_t i = 0; i < dim; i++)
+        for (int64_t j = 0; j <= i; j++) {
+            if (fabs(c[i * dim + j] - c[j * dim + i]) > slack)
+                return sp_fail(SP_FORMAT, "%s is no covariance: it has %.6g at %lld, %lld and %.6g at %lld, %lld",
+                               where, c[i * dim + j], (long long)i, (long long)j, c[j * dim + i], (long long)j, (long long)i);
+            if (i == j && c[i * dim + i] < 0)
+                return sp_fail(SP_FORMAT, "%s is no covariance: it has the variance %.6g at %lld", where,
+                               c[i * dim + i], (long long)i);
+        }
+    SP_TRY(sp_linear_algebra_get(&la));
+    sp_library_threads();
+    double *lower = sp_alloc((size_t)(dim * dim) * sizeof *lower);
+    if (!lower) return SP_MEMORY;
+    memcpy(lower, c, (size_t)(dim * dim) * sizeof *lower);
+    for (int64_t i = 0; i < dim; i++)
+        lower[i * dim + i] += slack;
+    bool good = most == 0 || la->dpotrf(LAPACK_COL_MAJOR, 'U', (lapack_int)dim, lower, (lapack_int)dim) == 0;
+    sp_free(lower);
+    return good ? SP_OK : sp_fail(SP_FORMAT, "%s is no covariance: it has eigenvalues below 0", where);
+}
+
 /* ---- roots ---- */
 
 /* A side as the distance takes it: of few rows their root alone, else covariance and, once it is asked for, root. */

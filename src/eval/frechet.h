@@ -27,6 +27,9 @@ typedef struct {
 /* features [N,D], f32. Sums over blocks of rows, in their order. SP_SHAPE for fewer than two rows, SP_NUMERIC if a
  * value is not finite, SP_MEMORY. */
 sp_status sp_gaussian_fit(const sp_tensor *features, sp_gaussian *out);
+/* Whether the covariance, whose numbers are finite, is one: symmetric, and without eigenvalues below 0 beyond a
+ * thousandth of the largest variance, for files have been rounded. SP_FORMAT beginning with `where`. */
+sp_status sp_gaussian_check(const sp_gaussian *gaussian, const char *where);
 void sp_gaussian_free(sp_gaussian *gaussian); /* zeroed is legal */
 
 /* One side of a distance: its features, or, where these are not known, their normal distribution. */

@@ -53,16 +53,20 @@ static sp_status take_statistics(sp_picture_set *set, sp_tensor *array)
     set->count = said >= 2 && said < 1e15 ? (int64_t)said : 0;
     set->statistics = true;
     set->gaussian = (sp_gaussian){dim, set->count, wide[0].data, wide[1].data};
-    return SP_OK;
+    char where[1024];
+    snprintf(where, sizeof where, "%s: array \"%s\"", set->source, array_names[SIGMA]);
+    return sp_gaussian_check(&set->gaussian, where);
 }
 
-static sp_status take_features(sp_picture_set *set, const sp_tensor *feats, const char *name)
+/* The first `most` rows; 0: all. */
+static sp_status take_features(sp_picture_set *set, const sp_tensor *feats, const char *name, int64_t most)
 {
     if (feats->shape.rank != 2 || feats->shape.dim[0] < 2 || feats->shape.dim[1] < 1)
         return sp_fail(SP_SHAPE, "%s: \"%s\" has the shape %s, expected [N,D] of two rows at least", set->source, name,
                        sp_shape_text(feats->shape));
     SP_TRY(sp_tensor_convert(feats, SP_F32, &set->feats));
-    set->count = feats->shape.dim[0];
+    if (most && most < feats->shape.dim[0]) set->feats.shape.dim[0] = most;
+    set->count = set->feats.shape.dim[0];
     return check_finite(set, &set->feats, name);
 }
 
@@ -93,7 +97,7 @@ static sp_status load_arrays(const char *path, sp_tensor *array)
     return sp_npy_load(path, &array[FEATS]);
 }
 
-static sp_status open_file(sp_picture_set *set)
+static sp_status open_file(sp_picture_set *set, int64_t most)
 {
     sp_tensor array[ARRAYS];
     SP_TRY(load_arrays(set->source, array));
@@ -101,7 +105,7 @@ static sp_status open_file(sp_picture_set *set)
     take_word(&array[TRANSFORM], set->transform, sizeof set->transform);
     take_word(&array[WEIGHTS], set->weights, sizeof set->weights);
     int feats = array[FEATS].data || !array[REPS].data ? FEATS : REPS;
-    sp_status status = array[feats].data ? take_features(set, &array[feats], array_names[feats])
+    sp_status status = array[feats].data ? take_features(set, &array[feats], array_names[feats], most)
                                          : take_statistics(set, array);
     for (int i = 0; i < ARRAYS; i++)
         sp_tensor_free(&array[i]);
@@ -111,7 +115,7 @@ static sp_status open_file(sp_picture_set *set)
 sp_status sp_picture_set_of_file(const char *path, sp_picture_set *out)
 {
     *out = (sp_picture_set){.source = path};
-    sp_status status = open_file(out);
+    sp_status status = open_file(out, 0);
     if (status) sp_picture_set_free(out);
     return status;
 }
@@ -146,7 +150,7 @@ sp_status sp_picture_set_open(const char *source, int64_t most, int resolution, 
     bool there = sp_path_exists(source);
     if (!there && !sp_dataset_is_spec(source)) return sp_fail(SP_IO, "%s: no such file or folder", source);
     bool file = there && !sp_path_is_folder(source);
-    sp_status status = file ? open_file(out) : open_pictures(out, most, resolution, callbacks);
+    sp_status status = file ? open_file(out, most) : open_pictures(out, most, resolution, callbacks);
     if (status) sp_picture_set_free(out);
     return status;
 }

@@ -12,7 +12,8 @@ static const splam_option options[] = {
      .help = "pictures and captions: emoji:, emoji:kinds, folder:DIR, wds:SHARDS.tar, coco:FILE.json,DIR, or "
              "latents:DIR that splam data --cache wrote; of a .txt with several lines, which are captions of one "
              "picture, the first is taken"},
-    {SP_TEXT(output), .argument = "DIR", .help = "folder for the student (required, but with --dry-run)"},
+    {SP_TEXT(output), .argument = "DIR", .help = "folder for the student (required, but with --dry-run); "
+                                                   "one with a checkpoint is gone on with, by --resume, or refused"},
     {SP_CHOICE(objective, SP_CHOICES(SP_OBJECTIVE_LIST), "splam"), .help = "what the student learns, see above"},
     {SP_INTEGER(max_train_steps, 1, 1e9, 1000), .argument = "N", .help = "optimiser steps; dmd: of both networks"},
     {SP_INTEGER(train_batch_size, 1, 4096, 12), .argument = "N", .help = "pictures per micro-batch"},

@@ -22,7 +22,7 @@ static const splam_option options[] = {
      .help = "before that: center-crop-256 cuts the middle square out and makes it 256 pixels wide by Lanczos, as "
              "GigaGAN, DMD and DMD2 do for COCO; center-crop-512 likewise"},
     {SP_INTEGER(count, 2, 1e9, SPLAM_UNSET), .argument = "N",
-     .help = "pictures of each set, the first: of a folder by name", .otherwise = "all"},
+     .help = "pictures of each set, the first: of a folder by name; rows of a file of features", .otherwise = "all"},
     {SP_FLAG(strict), .help = "fail if a picture cannot be read, as otherwise if more than one in 100 cannot"},
     {SP_TEXT(features), .argument = "FILE.safetensors",
      .help = "keep what the network gives for each picture, and take from there what is known: a stopped run goes on, "

@@ -155,9 +155,10 @@ static sp_status pack_parts(packing *g)
     return SP_OK;
 }
 
-/* base: NULL, or where all but the UNet is from. prediction: of a checkpoint of one file. */
+/* base: NULL, or where all but the UNet is from. prediction: of a checkpoint of one file. only_sizes: nothing is
+ * packed, but what is wrong with the sizes for this model is said. */
 static sp_status pack_model(const char *path, const char *base, const char *prediction, const splam_convert_options *o,
-                            sp_device *device, const sp_callbacks *callbacks)
+                            bool only_sizes, sp_device *device, const sp_callbacks *callbacks)
 {
     const sp_model_options options = {.base = base,
                                       .unet = o->unet,
@@ -172,7 +173,7 @@ static sp_status pack_model(const char *path, const char *base, const char *pred
     g->o = o;
     g->callbacks = callbacks;
     sp_status status = sp_pipeline_open(path, &options, &g->pipeline);
-    if (!status) status = pack_parts(g);
+    if (!status) status = only_sizes ? choose_sizes(g) : pack_parts(g);
     for (int i = 0; i < PARTS; i++) {
         sp_claim_end(&g->part[i].claim);
         sp_free(g->part[i].path);
@@ -206,8 +207,10 @@ static sp_status check_options(const splam_convert_options *o)
 sp_status sp_convert(const splam_convert_options *o, sp_device *device, const sp_callbacks *callbacks)
 {
     SP_TRY(check_options(o));
+    if (o->output && o->packed) /* before minutes of work */
+        SP_TRY(pack_model(o->model, o->base, o->prediction_type, o, true, device, callbacks));
     if (o->output) SP_TRY(sp_convert_model(o, device, callbacks));
     if (!o->packed) return SP_OK;
-    if (!o->output) return pack_model(o->model, o->base, o->prediction_type, o, device, callbacks);
-    return pack_model(o->output, NULL, o->single_file ? o->prediction_type : NULL, o, device, callbacks);
+    if (!o->output) return pack_model(o->model, o->base, o->prediction_type, o, false, device, callbacks);
+    return pack_model(o->output, NULL, o->single_file ? o->prediction_type : NULL, o, false, device, callbacks);
 }

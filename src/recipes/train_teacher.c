@@ -10,6 +10,7 @@
 #include "recipes/from_scratch.h"
 #include "recipes/teacher_folder.h"
 #include "distill/validation.h"
+#include "train/checkpoint.h"
 
 enum { VOCABULARY = 2200 };
 
@@ -466,6 +467,7 @@ static sp_status prepare(teacher_training *t)
     SP_TRY(sp_component_open(o->vae, "vae", &t->vae));
     t->made.vae = t->vae;
     SP_TRY(sp_claim_folder(o->output, written, &t->claim));
+    SP_TRY(sp_checkpoint_check_output(o->output, o->resume, written));
     SP_TRY(sp_from_scratch_dataset(o, t->vae->config.vae.factor, t->callbacks, &t->dataset));
     SP_TRY(encode_pictures(t));
     SP_TRY(sp_dataset_order_create(o->seed, sp_dataset_training_count(t->dataset), &t->order));

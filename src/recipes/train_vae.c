@@ -12,6 +12,7 @@
 #include "latents/latents.h"
 #include "pipeline/vae_run.h"
 #include "recipes/from_scratch.h"
+#include "train/checkpoint.h"
 
 static const double kl_weight = 1e-4;
 static const double huber_c = 0.01; /* in units of a picture's [-1,1] */
@@ -283,6 +284,7 @@ static sp_status prepare(vae_training *t, const sp_callbacks *callbacks)
     int64_t batch = t->options->train_batch_size, factor = demo_vae.factor;
     static const char *const names[] = {"metrics.jsonl", "vae/config.json", NULL};
     SP_TRY(sp_claim_folder(t->options->output, names, &t->claim));
+    SP_TRY(sp_checkpoint_check_output(t->options->output, t->options->resume, names));
     SP_TRY(sp_from_scratch_dataset(t->options, factor, callbacks, &t->dataset));
     int64_t size = sp_dataset_resolution(t->dataset), side = size / factor;
     SP_TRY(sp_dataset_order_create(t->options->seed, sp_dataset_training_count(t->dataset),

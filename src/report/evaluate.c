@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/visible.h"
 #include "eval/prompt_list.h"
 #include "report/protocol.h"
 #include "report/results.h"
@@ -83,9 +84,14 @@ static char *model_name(const splam_eval_options *o, const char *folder)
     size_t begin = length;
     while (begin > 0 && folder[begin - 1] != '/')
         begin--;
-    int size = (int)(length - begin);
-    bool taken = o->teacher && size == 7 && strncmp(folder + begin, "teacher", 7) == 0;
-    return sp_format("%.*s%s", size, folder + begin, taken ? "-model" : "");
+    length -= begin;
+    bool taken = o->teacher && length == 7 && strncmp(folder + begin, "teacher", 7) == 0;
+    size_t room = SP_VISIBLE_GROWTH * length + sizeof "-model";
+    char *name = sp_alloc(room);
+    if (!name) return NULL;
+    size_t shown = sp_visible(folder + begin, length, name, room); /* which reports can carry, whatever it holds */
+    if (taken) memcpy(name + shown, "-model", sizeof "-model");
+    return name;
 }
 
 static splam_score_options score_options(const evaluation_run *r);

@@ -223,6 +223,9 @@ static sp_status collect(sp_scorer *r)
     SP_TRY(open_networks(r));
     SP_TRY(open_set(r, r->o.a, most, &r->a));
     if (r->o.b) SP_TRY(open_set(r, r->o.b, most, &r->b));
+    if (most && r->a.statistics && (!r->o.b || r->b.statistics))
+        return sp_fail(SP_ARGUMENT, "`count` takes the first pictures or features, and of %s only mean and covariance "
+                       "are known", r->o.a);
     SP_TRY(check_files(r));
     SP_TRY(extract_all(r));
     SP_TRY(sp_picture_set_check_left_out(&r->a, r->o.strict));

@@ -198,12 +198,10 @@ static sp_status tidy_one(const char *output, const char *name, const sp_callbac
     return status;
 }
 
-sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest)
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks)
 {
     char **names;
-    size_t count, steps_count;
-    int64_t *steps;
-    *newest = -1;
+    size_t count;
     SP_TRY(sp_list_folder(output, &names, &count));
     sp_status status = SP_OK;
     for (size_t i = 0; i < count; i++) {
@@ -211,11 +209,7 @@ sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, 
         sp_free(names[i]);
     }
     sp_free(names);
-    if (!status) status = list_checkpoints(output, &steps, &steps_count);
-    if (status) return status;
-    if (steps_count) *newest = steps[0];
-    sp_free(steps);
-    return SP_OK;
+    return status;
 }
 
 static sp_status write_folder(const char *folder, const sp_training_state *state,
@@ -247,6 +241,34 @@ sp_status sp_checkpoint_save(const char *output, const sp_training_state *state,
     sp_free(path);
     /* Older ones go only now that the new one is on disk. */
     return status ? status : remove_oldest(output, state->step, limit);
+}
+
+/* ---- a run begins ---- */
+
+sp_status sp_checkpoint_check_output(const char *output, const char *resume, const char *const *names)
+{
+    int64_t *steps;
+    size_t count;
+    SP_TRY(list_checkpoints(output, &steps, &count));
+    int64_t newest = count ? steps[0] : -1;
+    sp_free(steps);
+    if (resume) return SP_OK;
+    if (newest >= 0)
+        return sp_fail(SP_ARGUMENT, "`output` is %s, which has checkpoint-%lld of an earlier run: `resume` latest goes "
+                       "on with that, and another folder begins anew", output, (long long)newest);
+    char *metrics = sp_path_join(output, "metrics.jsonl");
+    bool own = metrics && sp_path_exists(metrics);
+    sp_status status = metrics ? SP_OK : SP_MEMORY;
+    sp_free(metrics);
+    for (; *names && !own && !status; names++) {
+        char *path = sp_path_join(output, *names);
+        if (!path) status = SP_MEMORY;
+        if (path && sp_path_exists(path))
+            status = sp_fail(SP_ARGUMENT, "`output` is %s, which has a %s that is of no earlier run and would be "
+                             "overwritten; give another folder", output, *names);
+        sp_free(path);
+    }
+    return status;
 }
 
 /* ---- loading ---- */
@@ -307,6 +329,18 @@ static sp_status same_division(const char *path, const json_t *saved, const json
     return SP_OK;
 }
 
+/* A model is the same one, however its path is spelled. */
+static bool same_model(const char *key, const json_t *before, const json_t *now)
+{
+    const char *a = json_string_value(before), *b = json_string_value(now);
+    bool names_one = strcmp(key, "teacher") == 0 || strcmp(key, "student-start") == 0;
+    char *own = names_one && a ? realpath(a, NULL) : NULL, *other = names_one && b ? realpath(b, NULL) : NULL;
+    bool same = own && other && strcmp(own, other) == 0;
+    free(own);
+    free(other);
+    return same;
+}
+
 static sp_status same_settings(const char *path, const json_t *saved, const json_t *wanted)
 {
     const char *key;
@@ -315,7 +349,8 @@ static sp_status same_settings(const char *path, const json_t *saved, const json
     {
         json_t *before = json_object_get(saved, key);
         if (is_division(key)) continue;
-        if (!before || !json_equal(before, value)) return another_run(path, key, before, value);
+        if (before && (json_equal(before, value) || same_model(key, before, value))) continue;
+        return another_run(path, key, before, value);
     }
     json_object_foreach((json_t *)saved, key, value)
     {

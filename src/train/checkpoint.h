@@ -6,10 +6,14 @@
 #include "train/settings.h"
 #include "train/training_state.h"
 
+/* Before a run: whether it may write `names`, a list that NULL ends, into the folder, which is there. SP_ARGUMENT where
+ * it has a checkpoint and is not resumed, or one of the names and no metrics.jsonl of an earlier run beside it. resume:
+ * NULL, "latest" or a checkpoint. */
+sp_status sp_checkpoint_check_output(const char *output, const char *resume, const char *const *names);
 /* For the start of a run: waits for this program's processes that are still saving checkpoints
  * under output (SP_CANCELLED if asked to stop meanwhile), removes what killed ones left of
- * unfinished checkpoints; *newest is the step of the newest one, -1 if there is none. */
-sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks, int64_t *newest);
+ * unfinished checkpoints. */
+sp_status sp_checkpoint_tidy(const char *output, const sp_callbacks *callbacks);
 
 /* Writes output/checkpoint-STEP: *.safetensors and state.json with their sizes and checksums and
  * `settings`, an object whose keys are the flags that determine the run. Written beside, forced to

@@ -484,13 +484,8 @@ static sp_status start_output(trainer *t)
 {
     const sp_trainer_settings *s = t->settings;
     bool found = false;
-    int64_t newest;
     SP_TRY(sp_make_folders(s->output));
-    SP_TRY(sp_checkpoint_tidy(s->output, t->callbacks, &newest));
-    if (!s->resume && newest >= 0)
-        sp_log_warn(
-            "%s has checkpoint-%lld of an earlier run, and this one starts at step 0; `resume` latest goes on with it",
-            s->output, (long long)newest);
+    SP_TRY(sp_checkpoint_tidy(s->output, t->callbacks));
     if (s->resume) {
         SP_TRY(
             sp_checkpoint_load(s->output, s->resume, s->settings, t->state, t->callbacks, &found));
