@@ -175,7 +175,8 @@ sp_status sp_gaussian_check(const sp_gaussian *g, const char *where)
         for (int64_t j = 0; j <= i; j++) {
             if (fabs(c[i * dim + j] - c[j * dim + i]) > slack)
                 return sp_fail(SP_FORMAT, "%s is no covariance: it has %.6g at %lld, %lld and %.6g at %lld, %lld",
-                               where, c[i * dim + j], (long long)i, (long long)j, c[j * dim + i], (long long)j, (long long)i);
+                               where, c[i * dim + j], (long long)i, (long long)j, c[j * dim + i], (long long)j,
+                               (long long)i);
             if (i == j && c[i * dim + i] < 0)
                 return sp_fail(SP_FORMAT, "%s is no covariance: it has the variance %.6g at %lld", where,
                                c[i * dim + i], (long long)i);
