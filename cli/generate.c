@@ -96,6 +96,8 @@ static int run(splam_generate_options *o, own_flags *own)
     if (own->server.ca_file && !own->server.server) return cli_fail(CLI_USAGE, "--server-ca is for a --server");
     if (own->server.server && own->timing)
         return cli_fail(CLI_USAGE, "--timing is of this process, and --server draws in another");
+    if (own->server.server && options_threads())
+        return cli_fail(CLI_USAGE, "--threads is of this process, and --server draws in another");
     if (o->prompt && o->prompts_file)
         return cli_fail(CLI_USAGE, "--prompt and --prompts exclude each other");
     o->seed_used = &seed;

@@ -619,6 +619,11 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     return sandboxed ? enter_sandbox(&p) : OPTIONS_RUN;
 }
 
+int64_t options_threads(void)
+{
+    return threads;
+}
+
 /* The flag of a member, or of the last part of its name, or of its own name with _ for -; NULL: there is none. */
 static const char *flag_of(const char *member, size_t length)
 {

@@ -75,6 +75,9 @@ typedef enum { OPTIONS_RUN, OPTIONS_HELPED, OPTIONS_WRONG, OPTIONS_FAILED } opti
  * sentence on stderr. Lists are kept for the process. operand: receives the word of c->operand; else NULL. */
 options_result options_parse(const command *c, int argc, char **argv, const char **operand);
 
+/* What --threads said to the verb that was parsed; 0: nothing. */
+int64_t options_threads(void);
+
 /* Copies a message of the library to `out`: members in `backquotes` become the flags of the verb that was parsed. */
 void options_translate(const char *message, char *out, size_t size);
 

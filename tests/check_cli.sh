@@ -377,6 +377,9 @@ report "pictures by format, and to standard output"
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
     one_sentence 2 '--guidance needs --fold-guidance' \
         "$splam" convert -m "$source/assets/teacher" -o new --guidance 3
+    one_sentence 2 '--threads is of this process' "$splam" generate --server http://127.0.0.1:1 -p text -t 1
+    one_sentence 2 '--old-grid is for the sampler lcm, and this is ddim' \
+        "$splam" generate -m "$source/assets/teacher" -p text --old-grid --sampler ddim
     one_sentence 2 '--size has "64"' "$splam" convert -m "$source/assets/teacher" -o new --packed --size 64
     one_sentence 2 'multiple of 4' "$splam" convert -m "$source/assets/teacher" -o new --packed --size 65x64
     [ ! -e new ] || echo "convert left a model whose size was refused"
@@ -477,6 +480,8 @@ learn() { # EMBEDDING...
     done
     learn a:b.safetensors toy.safetensors >out 2>err || cat err
     grep -q 'warning: no prompt has "a:b", the token of a:b.safetensors' err || cat err
+    learn toy.safetensors -n dog --guidance 1 >out 2>err || cat err
+    grep -q 'warning: the negative prompt is left out' err || cat err
     one_sentence 1 '^splam: x.pt: ' learn x.pt:toy
     one_sentence 1 '^splam: x:y.pt: ' learn x:y.pt:toy
     one_sentence 2 'the tokenizer has the token "toy" already' learn toy.safetensors a:b.safetensors:toy

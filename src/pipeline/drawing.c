@@ -103,6 +103,8 @@ sp_status sp_drawing_prepare(sp_pipeline *p, const sp_model_facts *model, bool h
     SP_TRY(sp_sampler_create(&p->scheduler, &d->sampling.sampler, &d->table));
     if (o->show_timesteps) sp_sampler_log(&p->scheduler, &d->sampling.sampler, &d->table);
     d->guided = sp_pipeline_is_guided(p, d->sampling.guidance);
+    if (!d->guided && r->prompts.negative && *r->prompts.negative)
+        sp_log_warn("the negative prompt is left out: only guidance in two passes draws away from one");
     SP_TRY(choose_sizes(p, d));
     SP_TRY(count_chunks(p, d));
     SP_TRY(sp_prompts_warn(&r->prompts, p->syntax, p->text[0].tokenizer, d->guided));

@@ -23,6 +23,9 @@ static sp_status choose_sampler(const splam_generate_options *o, const sp_schedu
     g->sampler.steps =
         o->steps == SPLAM_UNSET ? sp_sampler_steps_for(scheduler, g->sampler.kind) : (int)o->steps;
     g->sampler.old_grid = o->old_grid;
+    if (o->old_grid && g->sampler.kind != SP_SAMPLER_LCM)
+        return sp_fail(SP_ARGUMENT, "`old_grid` is for the sampler lcm, and this is %s",
+                       sp_sampler_name(g->sampler.kind));
     if (splam_is_given(o->eta) && !sp_sampler_has_eta(g->sampler.kind))
         return sp_fail(SP_ARGUMENT, "`eta` is for the samplers ddim and tcd, and this is %s",
                        sp_sampler_name(g->sampler.kind));
