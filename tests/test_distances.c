@@ -163,7 +163,9 @@ static void test_what_has_no_rows_is_refused(void **state)
     sp_image image = formula_picture(5, 4);
     assert_ok(sp_weights_create(&weights));
     assert_ok(sp_weights_add(weights, "mu", formula("m", sp_shape_of(3), 1, 1)));
-    assert_ok(sp_weights_add(weights, "sigma", formula("s", sp_shape_of(3, 3), 1, 1)));
+    sp_tensor sigma = formula("s", sp_shape_of(3, 3), 1, 1);
+    memcpy(sigma.data, (const float[]){2, 1, 0, 1, 2, 0, 0, 0, 2}, 9 * sizeof(float));
+    assert_ok(sp_weights_add(weights, "sigma", sigma));
     assert_ok(sp_weights_save(weights, statistics, SP_F32, NULL, 0, NULL));
     sp_weights_destroy(weights);
     refuse(statistics, statistics, "cmmd", "mean and covariance alone");

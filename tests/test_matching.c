@@ -133,6 +133,7 @@ static void a_student_that_matches_stays(void **state)
     for (int guided = 0; guided < 2; guided++) {
         sp_tensor_file *trace;
         t.options.objective.guidance_scale_w = guided ? 2 : 0;
+        assert_ok(sp_remove_tree(t.output));
         assert_ok(sp_distill(&t.options, NULL));
         assert_ok(sp_safetensors_open(t.trace, &trace));
         for (int step = 2; step < 10; step += 3) {

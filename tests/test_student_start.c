@@ -68,6 +68,8 @@ static void a_student_goes_on(void **state)
         make_trial(state, "distill-splam", trials[i].first, 1e-2, &a);
         a.options.random_cond_proj = true; /* or there would be nothing to fold */
         a.options.average.value = 0.5;
+        assert_ok(sp_remove_tree(in_folder(state, "first")));
+        assert_ok(sp_remove_tree(in_folder(state, "second")));
         assert_ok(sp_distill(&a.options, NULL));
         make_trial(state, trials[i].second == SP_OBJECTIVE_TCD ? "distill-tcd" : "distill-splam", trials[i].second, 0,
                    &b);
