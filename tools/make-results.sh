@@ -306,8 +306,9 @@ $(large)
 The whole of SSD-1B at 512, moments of 8 bits, in f32, is planned with 22.62 GB of 22.70 free on a machine of 24, five
 of 16 blocks computed again (\`splam distill --dry-run\`, AMD EPYC, family 25, model 1, 2026-11-30); no step was timed.
 Decoding 1024x1024 in f32 is planned with 994 MB of activations, 1,723 before rows were made twice.
-The transformer of 3.5 Large (8.1 billion parameters) ran at 512 with weights of 8 bits in 9.13 GB, in f32
-(\`splam bench --weights q8\`, AMD EPYC, family 25, model 1, 2026-12-01); its seconds were not measured, other work ran beside it.
+The transformer of 3.5 Large (8.1 billion parameters) ran at 512 with weights of 8 bits in 9.13 GB, in f32 (\`splam
+bench --weights q8\`, AMD EPYC, family 25, model 1, 2026-12-01); its seconds were not measured, other work ran beside
+it.
 
 ## A server under load
 
