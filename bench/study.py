@@ -22,9 +22,10 @@ once (splam distill --sub-paths): a quarter of a gigabyte for 2,000 steps of one
 
 A row of bench/study.csv is one student at 1, 2, 4 and 8 steps (of a teacher: one sampler). A row that is there is not
 made again, so the script can be stopped at any time and goes on where it was; --guidance 7 on one machine and 2 on
-another, or --objective, share it out, and the rows are joined afterwards. Every student's metrics.jsonl stays in
-WORK/metrics. --choices prints the search, --table the comparison, as Markdown. Python's own library is all it needs. A
-step takes about .3 s on two cores with bf16, about 1 s on one with AVX2, and all of it some 40,000 steps: a day or two.
+another, or --objective or --seeds, share it out, and the rows are joined afterwards. Every student's metrics.jsonl
+stays in WORK/metrics. --choices prints the search, --table the comparison, as Markdown. Python's own library is all it
+needs. A step takes about .3 s on two cores with bf16, about 1 s on one with AVX2, and all of it some 40,000 steps: a
+day or two.
 """
 import argparse
 import os
@@ -66,9 +67,10 @@ AXES = [
     ("sigma", [{"sigma": "quadratic"}, {"sigma": "linear"}]),
     ("fake score", [{"fake-score-steps": text} for text in ("1", "2", "5")]),
     ("average", [{"ema-decay": text} for text in ("0.95", "0.99", "power:0.1")]),
+    ("conditioning again", [{"gamma-conditioning": text} for text in ("time", "embedding")]),  # with that gamma
 ]
-ONLY = {"length": ("splam", "lcm"), "average": ("splam", "lcm"), "conditioning": ("splam",), "gamma": ("splam",),
-        "sigma": ("splam",), "fake score": ("dmd",)}
+ONLY = {"length": ("splam", "lcm"), "average": ("splam", "lcm"), "conditioning": ("splam",),
+        "conditioning again": ("splam",), "gamma": ("splam",), "sigma": ("splam",), "fake score": ("dmd",)}
 SEARCH_STEPS = {"splam": 500, "lcm": 500, "pcm": 200, "tcd": 200, "progressive": 200, "dmd": 200}
 BUDGETS = {"splam": (200, 500, 2000), "lcm": (200, 500, 2000), "pcm": (200, 500), "tcd": (200, 500),
            "progressive": (200, 500), "dmd": (200, 500)}
@@ -154,7 +156,8 @@ def to_do(a, rows):
     """One teacher and guidance after the other, of these one stage after the other, and of a stage the shorter runs
     first, all objectives of a seed together."""
     done = {key_of(row) for row in rows}
-    runs = [run for run in wanted(a, rows) if key_of(run) not in done and run["stage"] in a.stages]
+    runs = [run for run in wanted(a, rows) if key_of(run) not in done and run["stage"] in a.stages and
+            (run["seed"] == SEARCH_SEED or str(run["seed"]) in a.seeds.split(","))]
     parts = list(dict.fromkeys((run["teacher"], run["guidance_scale_w"]) for run in runs))
     return sorted(runs, key=lambda run: (parts.index((run["teacher"], run["guidance_scale_w"])),
                                          STAGES.index(run["stage"]), run["train_steps"], run["seed"]))
@@ -265,6 +268,7 @@ def main():
     parser.add_argument("--stage", help=f"of {', '.join(STAGES)}, with commas; all")
     parser.add_argument("--guidance", default=",".join(GUIDANCE), help="with commas (%(default)s)")
     parser.add_argument("--objective", default=",".join(START), help="with commas (%(default)s)")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="of what is compared (%(default)s)")
     parser.add_argument("--list", action="store_true", help="print what would be run now")
     parser.add_argument("--choices", action="store_true", help="print the search so far, run nothing")
     parser.add_argument("--table", action="store_true", help="print the comparison so far, run nothing")

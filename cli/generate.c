@@ -91,9 +91,6 @@ static int run(splam_generate_options *o, own_flags *own)
         return cli_fail(
             CLI_USAGE,
             "a prompt is missing: give --prompt or --prompts; see splam generate --help");
-    if (own->server.key_file && !own->server.server)
-        return cli_fail(CLI_USAGE, "--api-key-file is for a --server");
-    if (own->server.ca_file && !own->server.server) return cli_fail(CLI_USAGE, "--server-ca is for a --server");
     if (own->server.server && own->timing)
         return cli_fail(CLI_USAGE, "--timing is of this process, and --server draws in another");
     if (own->server.server && options_threads())
@@ -126,15 +123,16 @@ int cli_generate(int argc, char **argv)
     own_flags own = {0};
     /* clang-format off */
     const option flags[] = {
-        {.name = "server", .kind = OPTION_TEXT, .value = &own.server.server, .argument = "URL", .suffices = true,
-         .outside = true,
+        {.name = "server", .heading = "By a server", .kind = OPTION_TEXT, .value = &own.server.server,
+         .argument = "URL", .suffices = true, .outside = true,
          .help = "let a server draw, http://HOST:PORT, https://HOST:PORT or unix:PATH, see splam serve"},
-        {.name = "server-ca", .kind = OPTION_TEXT, .value = &own.server.ca_file, .argument = "FILE",
+        {.name = "server-ca", .needs = "server", .kind = OPTION_TEXT, .value = &own.server.ca_file, .argument = "FILE",
          .help = "certificates in PEM, one of which the server's is signed by, or is",
          .fallback = "those that the system trusts"},
-        {.name = "api-key-file", .kind = OPTION_TEXT, .value = &own.server.key_file, .argument = "FILE",
-         .help = "a key for the server, the first line of the file"},
-        {.name = "timing", .kind = OPTION_FLAG, .value = &own.timing, .help = "print the seconds of each stage"},
+        {.name = "api-key-file", .needs = "server", .kind = OPTION_TEXT, .value = &own.server.key_file,
+         .argument = "FILE", .help = "a key for the server, the first line of the file"},
+        {.name = "timing", .heading = "Computing", .kind = OPTION_FLAG, .value = &own.timing,
+         .help = "print the seconds of each stage"},
     };
     /* clang-format on */
     const command c = {

@@ -70,6 +70,11 @@ static void print_flag(const option *o)
     putchar('\n');
 }
 
+static void begin_group(const char *heading)
+{
+    if (heading) printf(".SS %s\n", heading);
+}
+
 void options_manual(const command *c, const option *flags, size_t count)
 {
     printf(".TH SPLAM\\-%s 1 \"\" \"splam %s\"\n.SH NAME\nsplam\\-%s \\- ", c->verb, splam_version(), c->verb);
@@ -79,8 +84,8 @@ void options_manual(const command *c, const option *flags, size_t count)
     puts("\n.SH DESCRIPTION");
     print_description(c->description);
     puts(".SH OPTIONS");
-    for (size_t i = 0; i < count; i++)
-        print_flag(&flags[i]);
+    options_by_heading(flags, count, begin_group, print_flag);
+    if (count && flags[0].heading) puts(".SS Help");
     print_flag(&(option){.name = "help", .letter = 'h', .help = "print this, shorter"});
     puts(".SH EXAMPLES\n.nf");
     for (const char *const *example = c->examples; *example; example++) {

@@ -44,11 +44,31 @@ static void print_option(const option *o)
     putchar('\n');
 }
 
+void options_by_heading(const option *flags, size_t count, void (*begin)(const char *heading),
+                        void (*each)(const option *flag))
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *heading = flags[i].heading;
+        size_t first = 0;
+        while (flags[first].heading != heading && strcmp(flags[first].heading, heading) != 0)
+            first++;
+        if (first < i) continue;
+        begin(heading);
+        for (size_t k = i; k < count; k++)
+            if (flags[k].heading == heading || strcmp(flags[k].heading, heading) == 0) each(&flags[k]);
+    }
+}
+
+static void begin_group(const char *heading)
+{
+    printf("\n%s:\n", heading ? heading : "Options");
+}
+
 void options_help(const command *c, const option *flags, size_t count)
 {
-    printf("Usage: splam %s %s\n\n%s\n\nOptions:\n", c->verb, c->synopsis, c->description);
-    for (size_t i = 0; i < count; i++)
-        print_option(&flags[i]);
+    printf("Usage: splam %s %s\n\n%s\n", c->verb, c->synopsis, c->description);
+    options_by_heading(flags, count, begin_group, print_option);
+    if (count && flags[0].heading) putchar('\n');
     print_option(&(option){.name = "help", .letter = 'h', .help = "print this"});
     printf("\nExamples:\n");
     for (const char *const *example = c->examples; *example; example++)

@@ -2,13 +2,14 @@
 #include "options.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "named_files.h"
+#include "option_values.h"
 #include "sandbox.h"
 #include "verbs.h"
 
@@ -92,6 +93,7 @@ static void add_declared(flag_list *f, const splam_option *o, char *target)
         .low = o->low,
         .high = o->high,
         .choices = o->choices,
+        .heading = o->heading,
     };
 }
 
@@ -109,6 +111,7 @@ static const char *show_default(const splam_option *o)
     return strdup(text);
 }
 
+static const char computing[] = "Computing"; /* as the library's tables have it */
 static int64_t threads;
 static const option threads_flag = {
     .name = "threads",
@@ -120,6 +123,7 @@ static const option threads_flag = {
     .high = 1024,
     .help = "threads to compute with",
     .fallback = "one per core",
+    .heading = computing,
 };
 
 static void add_own(const command *c, flag_list *f)
@@ -135,26 +139,44 @@ static const option sandbox_flag = {
     .kind = OPTION_FLAG,
     .value = &sandboxed,
     .help = "for files of strangers: no network, no other program, no file but those that are named and the output",
+    .heading = computing,
 };
+
+/* What has no heading stands under the one before; a verb whose first flag has none has no headings. */
+static void spread_headings(flag_list *f)
+{
+    bool any = f->count && f->flag[0].heading;
+    for (size_t i = 0; i < f->count; i++)
+        if (!any)
+            f->flag[i].heading = NULL;
+        else if (!f->flag[i].heading)
+            f->flag[i].heading = f->flag[i - 1].heading;
+}
 
 /* A verb's own flags stand behind the library's, but before those that are another's. */
 static void list_flags(const command *c, flag_list *f)
 {
     *f = (flag_list){.operands_max = c->operand ? 1 : 0};
     const splam_option *o;
-    const char *table = c->table ? c->table : c->verb;
+    const char *table = c->table ? c->table : c->verb, *heading = NULL; /* of an operand, for what follows */
     if (c->table) add_own(c, f);
     for (size_t i = 0; c->target && (o = splam_option_at(table, i)); i++) {
         if (o->operand) {
             f->operand[f->operand_count++] = o;
             f->operands_max = f->operand_count;
+            if (o->heading) heading = o->heading;
             continue;
         }
         add_declared(f, o, c->target);
-        f->flag[f->count - 1].fallback = show_default(o);
+        option *flag = &f->flag[f->count - 1];
+        flag->needs = c->table_needs;
+        flag->fallback = show_default(o);
+        if (!flag->heading) flag->heading = heading;
+        heading = NULL;
     }
     if (!c->table) add_own(c, f);
     if (!c->unconfined) f->flag[f->count++] = sandbox_flag;
+    spread_headings(f);
 }
 
 /* The colon behind a file's name; NULL if the text is that name alone. A name may have colons, too: a file of the whole
@@ -231,165 +253,6 @@ static int finish_lists(const flag_list *f, char *target)
     return CLI_OK;
 }
 
-/* ---- values ---- */
-
-static int wrong_value(const option *o, const char *text)
-{
-    bool bounded = o->low != 0 || o->high != 0;
-    const char *what = o->kind == OPTION_NUMBER ? "number" : "whole number";
-    if (o->kind == OPTION_SPAN)
-        return cli_fail(CLI_USAGE, "--%s is \"%s\", a whole number from %.12g to %.12g is expected, or two, FROM:TO",
-                        o->name, text, o->low, o->high);
-    if (!bounded)
-        return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s is expected", o->name, text, what);
-    return cli_fail(CLI_USAGE, "--%s is \"%s\", a %s from %.12g to %.12g is expected", o->name,
-                    text, what, o->low, o->high);
-}
-
-static bool in_range(const option *o, double value)
-{
-    return (o->low == 0 && o->high == 0) || (value >= o->low && value <= o->high);
-}
-
-/* Reads a whole number that ends at `end`. */
-static bool read_integer(const option *o, const char *text, const char *end, int64_t *out)
-{
-    char *stop;
-    errno = 0;
-    long long value = strtoll(text, &stop, 10);
-    if (stop == text || stop != end || errno || isspace((unsigned char)*text)) return false;
-    *out = value;
-    return in_range(o, (double)value);
-}
-
-/* "K", or "FROM:TO". */
-static int read_span(const option *o, const char *text)
-{
-    const char *colon = strchr(text, ':'), *end = text + strlen(text);
-    if (!read_integer(o, text, colon ? colon : end, o->value)) return wrong_value(o, text);
-    return !colon || read_integer(o, colon + 1, end, o->beside) ? CLI_OK : wrong_value(o, text);
-}
-
-static int read_seed(const option *o, const char *text)
-{
-    char *stop;
-    errno = 0;
-    unsigned long long value = strtoull(text, &stop, 10);
-    if (isdigit((unsigned char)*text) && !*stop && !errno) {
-        *(uint64_t *)o->value = value;
-        if (o->random) *o->random = false;
-        return CLI_OK;
-    }
-    if (o->random && strcmp(text, "-1") == 0) {
-        *o->random = true;
-        return CLI_OK;
-    }
-    return cli_fail(CLI_USAGE, "--%s is \"%s\", a whole number from 0 to %llu%s is expected", o->name,
-                    text, (unsigned long long)UINT64_MAX, o->random ? ", or -1," : "");
-}
-
-static bool read_number(const option *o, const char *text, double *out)
-{
-    char *stop;
-    errno = 0;
-    double value = strtod(text, &stop);
-    if (stop == text || *stop || isspace((unsigned char)*text) || !isfinite(value)) return false;
-    *out = value;
-    return in_range(o, value);
-}
-
-/* A number and K, M, G or T, perhaps an i for powers of 1024, perhaps a B. */
-static int read_bytes(const option *o, const char *text)
-{
-    char *stop;
-    double value = strtod(text, &stop);
-    const char *units = "kmgt", *unit = *stop ? strchr(units, tolower((unsigned char)*stop)) : NULL;
-    bool number = stop != text && isfinite(value) && !isspace((unsigned char)*text);
-    if (unit) stop++;
-    double power = unit && *stop == 'i' ? 1024 : 1000;
-    if (unit && *stop == 'i') stop++;
-    for (const char *u = units; unit && u <= unit; u++)
-        value *= power;
-    if (*stop == 'B') stop++;
-    if (!number || *stop || value < (o->low > 1 ? o->low : 1) || value > 9e15)
-        return cli_fail(CLI_USAGE, "--%s is \"%s\", a size such as 3G or 800M is expected", o->name,
-                        text);
-    *(int64_t *)o->value = (int64_t)value;
-    return CLI_OK;
-}
-
-static int read_integers(const option *o, const char *text)
-{
-    option_integers *list = o->value;
-    list->count = 0;
-    for (const char *item = text;;) {
-        const char *comma = strchr(item, ','), *end = comma ? comma : item + strlen(item);
-        if (list->count == OPTION_LIST_MAX)
-            return cli_fail(CLI_USAGE, "--%s has more than %d numbers", o->name, OPTION_LIST_MAX);
-        if (!read_integer(o, item, end, &list->item[list->count++])) return wrong_value(o, text);
-        if (!comma) return CLI_OK;
-        item = comma + 1;
-    }
-}
-
-static int read_choice(const option *o, const char *text)
-{
-    size_t length = strlen(text);
-    int place = 0;
-    for (const char *choice = o->choices; choice;) {
-        const char *bar = strchr(choice, '|');
-        size_t size = bar ? (size_t)(bar - choice) : strlen(choice);
-        if (size == length && memcmp(choice, text, size) == 0) {
-            if (o->kind == OPTION_ENUM)
-                *(int *)o->value = place;
-            else
-                *(const char **)o->value = text;
-            return CLI_OK;
-        }
-        choice = bar ? bar + 1 : NULL;
-        place++;
-    }
-    return cli_fail(CLI_USAGE, "--%s is \"%s\", one of %s is expected", o->name, text, o->choices);
-}
-
-static int add_text(const option *o, const char *text)
-{
-    option_texts *list = o->value;
-    if (list->count == OPTION_LIST_MAX)
-        return cli_fail(CLI_USAGE, "--%s is given more than %d times", o->name, OPTION_LIST_MAX);
-    list->item[list->count++] = text;
-    return CLI_OK;
-}
-
-static int read_value(const option *o, const char *text)
-{
-    switch (o->kind) {
-    case OPTION_FLAG:
-        break;
-    case OPTION_TEXT:
-        *(const char **)o->value = text;
-        break;
-    case OPTION_CHOICE:
-    case OPTION_ENUM:
-        return read_choice(o, text);
-    case OPTION_INTEGER:
-        return read_integer(o, text, text + strlen(text), o->value) ? CLI_OK : wrong_value(o, text);
-    case OPTION_SPAN:
-        return read_span(o, text);
-    case OPTION_SEED:
-        return read_seed(o, text);
-    case OPTION_NUMBER:
-        return read_number(o, text, o->value) ? CLI_OK : wrong_value(o, text);
-    case OPTION_BYTES:
-        return read_bytes(o, text);
-    case OPTION_TEXTS:
-        return add_text(o, text);
-    case OPTION_INTEGERS:
-        return read_integers(o, text);
-    }
-    return CLI_OK;
-}
-
 /* ---- words ---- */
 
 static bool looks_like_flag(const char *word)
@@ -433,10 +296,10 @@ static int read_option(parser *p, const option *o, const char *attached)
     }
     const char *value = attached ? attached : following_word(p, o);
     if (!value) return CLI_USAGE;
-    int code = read_value(o, value);
+    int code = option_read(o, value);
     while (code == CLI_OK && o->kind == OPTION_TEXTS && !attached && p->next < p->argc &&
            p->argv[p->next][0] != '-')
-        code = add_text(o, p->argv[p->next++]);
+        code = option_add_text(o, p->argv[p->next++]);
     return code;
 }
 
@@ -507,6 +370,23 @@ static int read_words(parser *p)
     return CLI_OK;
 }
 
+static bool is_given(const parser *p, const char *name)
+{
+    for (size_t i = 0; i < p->flags->count; i++)
+        if (p->given[i] && strcmp(p->flags->flag[i].name, name) == 0) return true;
+    return false;
+}
+
+static int check_needs(const parser *p)
+{
+    for (size_t i = 0; i < p->flags->count; i++) {
+        const option *o = &p->flags->flag[i];
+        if (p->given[i] && o->needs && !is_given(p, o->needs))
+            return cli_fail(CLI_USAGE, "--%s has no effect without --%s", o->name, o->needs);
+    }
+    return CLI_OK;
+}
+
 static int check_complete(const parser *p)
 {
     bool suffices = false;
@@ -541,45 +421,6 @@ static bool print_help(const command *c, int argc, char **argv)
 
 /* ---- the sandbox ---- */
 
-/* The words that name files. */
-typedef struct {
-    const char *read[2 * OPTION_LIST_MAX], *written[OPERANDS_MAX + FLAGS_MAX];
-    size_t read_count, written_count;
-} named_files;
-
-/* What a flag of a text names is written; anything else only read. */
-static bool is_written(const option *o)
-{
-    static const char *const names[] = {"output", "outputs", "trace", "save-latents", "sheet", "cache", "sub-paths",
-                                        "features", "save-stats"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(o->name, names[i]) == 0) return true;
-    return false;
-}
-
-static void add_read(named_files *files, const char *word)
-{
-    if (word && files->read_count < sizeof files->read / sizeof *files->read)
-        files->read[files->read_count++] = word;
-}
-
-/* A prompt is no file, whatever it says. */
-static void add_named(named_files *files, const option *o)
-{
-    if (o->argument && strcmp(o->argument, "TEXT") == 0) return;
-    if (o->kind == OPTION_TEXTS) {
-        const option_texts *list = o->value;
-        for (size_t i = 0; i < list->count; i++)
-            add_read(files, list->item[i]);
-    } else if (o->kind == OPTION_TEXT) {
-        const char *text = *(const char *const *)o->value;
-        add_read(files, text);
-        /* Without an output's name it lies where the program runs. */
-        if (is_written(o) && (text || strcmp(o->name, "output") == 0))
-            files->written[files->written_count++] = text ? text : ".";
-    }
-}
-
 static options_result enter_sandbox(const parser *p)
 {
     named_files files = {0};
@@ -589,18 +430,18 @@ static options_result enter_sandbox(const parser *p)
             cli_fail(CLI_USAGE, "--sandbox leaves no network, which --%s needs", o->name);
             return OPTIONS_WRONG;
         }
-        add_named(&files, o);
+        named_files_add_flag(&files, o);
     }
     for (size_t i = 0; i < p->operand_count; i++) {
         const splam_option *o = p->flags->operand[i];
-        if (!o || strcmp(o->argument, "TEXT") != 0) add_read(&files, p->operand[i]);
+        if (!o || strcmp(o->argument, "TEXT") != 0) named_files_add_word(&files, p->operand[i]);
     }
     if (getenv("OMPI_COMM_WORLD_SIZE")) {
         cli_fail(CLI_USAGE, "--sandbox leaves no network, which processes of mpirun need");
         return OPTIONS_WRONG;
     }
-    return sandbox_enter(files.read, files.read_count, files.written, files.written_count) == CLI_OK ? OPTIONS_RUN
-                                                                                                     : OPTIONS_FAILED;
+    int code = sandbox_enter(files.read, files.read_count, files.written, files.written_count);
+    return code == CLI_OK ? OPTIONS_RUN : OPTIONS_FAILED;
 }
 
 options_result options_parse(const command *c, int argc, char **argv, const char **operand)
@@ -610,6 +451,7 @@ options_result options_parse(const command *c, int argc, char **argv, const char
     parser p = {.c = c, .flags = &parsed, .argc = argc, .next = 1, .argv = argv};
     int code = read_words(&p);
     if (!code) code = check_complete(&p);
+    if (!code) code = check_needs(&p);
     if (!code) code = finish_lists(&parsed, c->target);
     if (operand) *operand = p.operand[0];
     for (size_t i = 0; i < parsed.operand_count; i++)
@@ -667,47 +509,4 @@ options_result options_check_crop(const splam_picture_options *pictures, bool ce
 int options_exit_code(options_result result)
 {
     return result == OPTIONS_WRONG ? CLI_USAGE : result == OPTIONS_FAILED ? CLI_FAILURE : CLI_OK;
-}
-
-/* ---- suggestions ---- */
-
-/* Insertions, deletions, replacements and swaps of neighbours that make `a` of `b`. */
-static size_t typing_errors(const char *a, const char *b)
-{
-    enum { LONGEST = 63 };
-    size_t rows = strlen(a), columns = strlen(b);
-    if (rows > LONGEST || columns > LONGEST) return LONGEST;
-    size_t d[LONGEST + 1][LONGEST + 1];
-    for (size_t i = 0; i <= rows; i++) {
-        for (size_t j = 0; j <= columns; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    }
-    return d[rows][columns];
-}
-
-const char *options_nearest(const char *word, const char *const *names, size_t count)
-{
-    const char *best = NULL;
-    size_t length = strlen(word), least = length < 3 ? 2 : length / 3 + 2;
-    for (size_t i = 0; i < count; i++) {
-        size_t errors = typing_errors(word, names[i]);
-        /* "max-train" and "steps" stand for the one name that they are part of. */
-        if (length >= 3 && strstr(names[i], word)) errors = 1;
-        if (errors < least) {
-            least = errors;
-            best = names[i];
-        }
-    }
-    return best;
 }

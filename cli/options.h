@@ -43,11 +43,14 @@ typedef struct {
     const char *fallback; /* the default as help shows it; NULL: nothing to show */
     bool required;
     bool suffices; /* where it is given nothing is required */
+    const char *needs; /* the flag without which this one has no effect, and is refused; NULL: none */
     bool outside;  /* it needs what --sandbox takes away */
     double low, high; /* both 0: any */
     int64_t *beside; /* OPTION_SPAN: the second number; as it was where there is one */
     bool *random; /* OPTION_SEED: true for -1; NULL: -1 is refused */
     const char *choices;
+    const char *heading; /* what help has above it: the first flag's of a verb, then of those that begin another group,
+                            or belong to one that is there; NULL: as the one before */
 } option;
 
 /* A verb as its help shows it. */
@@ -56,6 +59,7 @@ typedef struct {
     const char *synopsis;    /* what follows the verb: "-m MODEL TEXT" */
     const char *description; /* a paragraph, wrapped by hand */
     const char *table;     /* whose options of the library it takes: "model"; NULL: the verb's own */
+    const char *table_needs; /* the flag without which those of the table have no effect; NULL: none */
     void *target;          /* the verb's struct of options with its defaults; NULL: it takes none of the library's */
     const option *options; /* flags of the command line alone, behind the others in its help */
     size_t option_count;
@@ -90,6 +94,11 @@ void options_help(const command *c, const option *flags, size_t count);
 void options_manual(const command *c, const option *flags, size_t count);
 void options_list_flags(const option *flags, size_t count);
 
+/* Calls each flag under its heading, headings in the order in which they come first: begin(NULL) where there are
+ * none. */
+void options_by_heading(const option *flags, size_t count, void (*begin)(const char *heading),
+                        void (*each)(const option *flag));
+
 /* The element of names[0..count-1] nearest to `word` by typing errors, or NULL if none is near. */
 const char *options_nearest(const char *word, const char *const *names, size_t count);
 
@@ -113,7 +122,7 @@ const char *options_nearest(const char *word, const char *const *names, size_t c
 /* `--center-crop`, which says nothing more than the default does: bool *center. After parsing: OPTIONS_RUN, or
  * OPTIONS_WRONG after a sentence on stderr. */
 #define OPTION_CENTER_CROP(center)                                                                          \
-    {.name = "center-crop", .kind = OPTION_FLAG, .value = (center),                                         \
+    {.name = "center-crop", .heading = "Pictures", .kind = OPTION_FLAG, .value = (center),                  \
      .help = "cut squares from the centre, as without this flag"}
 options_result options_check_crop(const splam_picture_options *pictures, bool center);
 

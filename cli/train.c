@@ -27,7 +27,7 @@ int cli_train(int argc, char **argv)
     bool v = false;
     /* clang-format off */
     const option own[] = {
-        {.name = "v-prediction", .kind = OPTION_FLAG, .value = &v,
+        {.name = "v-prediction", .heading = "The model", .kind = OPTION_FLAG, .value = &v,
          .help = "teacher: short for --prediction-type v_prediction"},
     };
     /* clang-format on */

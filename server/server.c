@@ -70,6 +70,9 @@ static splam_status read_settings(sv_server *s, char *error)
     if (o->output_folder && access(o->output_folder, W_OK | X_OK) != 0)
         return sv_fail(error, SV_ERROR, SPLAM_IO, "%s: pictures cannot be written there: %s", o->output_folder,
                        strerror(errno));
+    if (o->queue_share > o->queue)
+        return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT, "`queue_share` is %lld, more than `queue`, %lld",
+                       (long long)o->queue_share, (long long)o->queue);
     if (o->key_file && o->no_key)
         return sv_fail(error, SV_ERROR, SPLAM_ARGUMENT, "`api_key_file` and `no_key` exclude each other");
     splam_status status = sv_listener_open(o, &s->listener, error, SV_ERROR);

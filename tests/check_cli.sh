@@ -87,6 +87,8 @@ report "no verb and wrong verbs"
     one_sentence 2 'no flag --steps; did you mean --max-train-steps' "$splam" train --steps 3
     one_sentence 2 'no flag --qqqqqqqq; see splam data --help' "$splam" data emoji: --qqqqqqqq
     one_sentence 2 'no flag -Q' "$splam" data emoji: -Q
+    one_sentence 2 '--count has no effect without --sheet' "$splam" data emoji: --count 5
+    one_sentence 2 '--cache-dtype has no effect without --cache' "$splam" data emoji: --cache-dtype f32
     one_sentence 2 'no flag --' "$splam" data "--$(head -c 5000 /dev/zero | tr '\0' x)"
 } >.wrong 2>&1
 report "unknown flags, with the nearest one"
@@ -139,6 +141,11 @@ report "missing and superfluous words, and texts that begin with -"
     one_sentence 2 'serve needs --model or --watch' "$splam" serve
     one_sentence 2 '^splam: --listen is "7860", ADDRESS:PORT in numbers' "$splam" serve -m x --listen 7860
     one_sentence 2 '0.0.0.0:0, which others .* give --api-key-file, or --no-key' "$splam" serve -m x --listen 0.0.0.0:0
+    for wrong in 'queue 3' 'lora-dir .' 'precision f32' 'log-prompts'; do
+        # shellcheck disable=SC2086
+        one_sentence 2 "--${wrong%% *} has no effect without --model" "$splam" serve --watch . --$wrong
+    done
+    one_sentence 2 '--queue-share is 5, more than --queue, 4' "$splam" serve -m x --queue 4 --queue-share 5
     one_sentence 2 '^splam: --api-key-file and --no-key exclude' "$splam" serve -m x --no-key --api-key-file keys
     one_sentence 1 'keys: line 1: a key has 16' "$splam" serve -m x --api-key-file keys
     one_sentence 1 '^splam: x: no such file or folder' "$splam" serve -m x --listen 127.0.0.1:0
@@ -366,7 +373,8 @@ report "pictures by format, and to standard output"
         'fake-score-steps 2' 'student-steps 4 --objective lcm' 'skip 20 --objective dmd' \
         'guidance-range 8:2' 'guidance-range 1:8' 'guidance-range 1:8 --objective tcd' \
         'guidance-scale-w 3 --objective lcm --guidance-range 1:8' 'cond-proj-init zero --objective lcm' \
-        'gan-weight 0.001' 'gan-fake-score-weight 0.01 --objective dmd' \
+        'gan-weight 0.001' 'gan-fake-score-weight 0.01 --objective dmd' 'huber-c 0.1 --loss-type l2' \
+        'huber-c 0.1 --objective progressive' 'huber-c 0.1 --objective dmd' 'lora-alpha 4' 'keep best' \
         'solver-steps 2 --objective dmd' 'loss-type l2 --objective dmd'; do
         # shellcheck disable=SC2086
         one_sentence 2 "--${wrong%% *}" "$splam" distill --teacher "$source/assets/teacher" --data emoji: --output new \
@@ -375,7 +383,7 @@ report "pictures by format, and to standard output"
     one_sentence 1 '--guidance-range tells the student.*--lora-rank' "$splam" distill \
         --teacher "$source/assets/teacher" --data emoji: --output new --objective lcm --guidance-range 1:8 --lora-rank 2
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
-    one_sentence 2 '--guidance needs --fold-guidance' \
+    one_sentence 2 '--guidance has no effect without --fold-guidance' \
         "$splam" convert -m "$source/assets/teacher" -o new --guidance 3
     one_sentence 2 '--threads is of this process' "$splam" generate --server http://127.0.0.1:1 -p text -t 1
     one_sentence 2 '--old-grid is for the sampler lcm, and this is ddim' \
@@ -389,6 +397,11 @@ report "pictures by format, and to standard output"
         "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics beauty
     one_sentence 2 'inception is missing: .*pt_inception-2015-12-05-6726825d.pth' \
         "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --metrics fid
+    for wrong in 'inception x' 'kid-subsets 3' 'bootstrap 100' 'convention clean' 'clip-prefix x' 'real x'; do
+        # shellcheck disable=SC2086
+        one_sentence 2 "--${wrong%% *}.* among --metrics" "$splam" eval -m "$source/assets/teacher" --data emoji: \
+            --output new --metrics hit --$wrong
+    done
     one_sentence 2 'data is missing' "$splam" eval -m "$source/assets/teacher" --output new
     one_sentence 2 'coco2014-30k\|coco2017-5k\|laion' \
         "$splam" eval -m "$source/assets/teacher" --data emoji: --output new --protocol coco
@@ -406,7 +419,9 @@ report "distill, convert and eval"
     one_sentence 2 'metric "lpips" is not known.*fid, fid_infinity, kid' "$splam" score a b --metrics lpips
     one_sentence 2 'compares two sets' "$splam" score a --metrics fid
     one_sentence 2 'prdc compares two sets' "$splam" score a --metrics is,prdc
-    one_sentence 2 'bootstrap is for fid and prdc' "$splam" score a --metrics is --bootstrap 100
+    one_sentence 2 'bootstrap is for fid, prdc, ' "$splam" score a --metrics is --bootstrap 100
+    one_sentence 2 'kid-seed is for kid, and none' "$splam" score a --metrics is --kid-seed 1
+    one_sentence 2 'captions is for clip' "$splam" score a --metrics is --captions lines.txt
     one_sentence 2 'captions is missing: clip compares' "$splam" score a --metrics clip,hps
     one_sentence 1 'lines.txt' "$splam" score a --metrics pickscore --captions lines.txt
     one_sentence 2 'nothing is asked for' "$splam" score a

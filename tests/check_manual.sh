@@ -38,7 +38,7 @@ report "a page for every verb, with every flag" "$work/pages"
 
 for verb in '' "${verbs[@]}"; do
     "$splam" ${verb:+"$verb"} --help=man | awk -v verb="$verb" '
-        /^\./ && !/^\.(TH|SH|PP|TP|B|BR|I|nf|fi)( |$)/ {print verb ": " $0}
+        /^\./ && !/^\.(TH|SH|SS|PP|TP|B|BR|I|nf|fi)( |$)/ {print verb ": " $0}
         /[^\\]\\[^-&efP]/ {print verb ": " $0}'
 done >"$work/requests"
 report "pages hold no request but those of man(7)" "$work/requests"

@@ -40,7 +40,7 @@ static splam_distill_options public_options(const char *name, const json_t *desc
     o.sigma = case_text(flags, "sigma");
     o.gamma_conditioning = case_text(flags, "gamma-conditioning");
     o.loss_type = case_text(flags, "loss-type");
-    o.huber_c = case_number(flags, "huber-c");
+    if (strcmp(o.loss_type, "huber") == 0) o.huber_c = case_number(flags, "huber-c"); /* a case has all there are */
     o.guidance_scale_w = case_number(flags, "guidance-scale-w");
     o.num_ddim_timesteps = (int64_t)given(flags, "num-ddim-timesteps");
     o.skip = (int64_t)given(flags, "skip");

@@ -326,7 +326,7 @@ static void test_fold(void **state)
         convert.guidance = 3;
         if (!asked) {
             assert_int_equal(splam_convert(&convert, NULL), SPLAM_ARGUMENT);
-            assert_message("`guidance` needs `fold_guidance`");
+            assert_message("`guidance` has no effect without `fold_guidance`");
             convert.guidance = (double)SPLAM_UNSET;
         }
         convert.fold_guidance = true;

@@ -30,6 +30,15 @@ static void check_declaration(const char *verb, const splam_option *o)
     if (o->kind != SPLAM_OPTION_FLAG && !o->argument && !chosen) fail_msg("%s: %s has no argument", verb, o->name);
 }
 
+static bool has_option(const char *verb, const char *name)
+{
+    const splam_option *o;
+    bool found = false;
+    for (size_t i = 0; (o = splam_option_at(verb, i)); i++)
+        found |= strcmp(o->name, name) == 0;
+    return found;
+}
+
 static void tables_are_whole(void **state)
 {
     (void)state;
@@ -39,6 +48,7 @@ static void tables_are_whole(void **state)
         const splam_option *o, *other;
         for (size_t i = 0; (o = splam_option_at(verb, i)); i++) {
             check_declaration(verb, o);
+            if (o->needs && !has_option(verb, o->needs)) fail_msg("%s: %s needs %s", verb, o->name, o->needs);
             for (size_t k = 0; k < i; k++) {
                 other = splam_option_at(verb, k);
                 if (other->offset == o->offset || (o->letter && o->letter == other->letter))
@@ -148,6 +158,27 @@ static void wrong_values_name_the_member(void **state)
     assert_wrong(splam_option_check("eval", &e), SPLAM_ARGUMENT, "`steps` is 0");
 }
 
+static void what_has_no_effect_is_refused(void **state)
+{
+    (void)state;
+    splam_distill_options good = splam_distill_defaults(), o;
+    good.teacher = "teacher";
+    WRONG(lora_alpha, 4, "`lora_alpha` has no effect without `lora_rank`");
+    WRONG(lora_targets, "attention", "`lora_targets` has no effect without `lora_rank`");
+    WRONG(lora_merged, true, "`lora_merged` has no effect without `lora_rank`");
+    WRONG(keep, "best", "`keep` has no effect without `validation_metrics`");
+    WRONG(validation_prompts, 8, "`validation_prompts` has no effect without `validation_metrics`");
+    WRONG(validation_metrics, "trajectory-error", "`validation_metrics` has no effect without `validation_steps`");
+    o = good;
+    o.lora_rank = 4;
+    o.lora_alpha = 8;
+    assert_int_equal(splam_option_check("distill", &o), SPLAM_OK);
+    splam_generate_options g = splam_generate_defaults();
+    g.model = g.prompt = "x";
+    g.skip_layer_stop = 0.5;
+    assert_wrong(splam_option_check("generate", &g), SPLAM_ARGUMENT, "without `skip_layers`");
+}
+
 /* ---- names ---- */
 
 static void choices_are_the_lists(void **state)
@@ -166,7 +197,8 @@ static void distill_defaults_are_the_published_ones(void **state)
     const sp_objective_settings s = sp_objective_defaults(SP_OBJECTIVE_SPLAM);
     assert_true(!splam_is_given(o.guidance_scale_w) && s.guidance_scale_w == 8);
     assert_string_equal(sp_option_find(&sp_verb_distill, "guidance_scale_w")->otherwise, "8");
-    assert_true(o.huber_c == s.loss.huber_c);
+    assert_string_equal(sp_option_find(&sp_verb_distill, "huber_c")->otherwise, "0.001");
+    assert_true(!splam_is_given(o.huber_c) && s.loss.huber_c == 0.001);
     assert_string_equal(o.objective, "splam");
 }
 
@@ -190,6 +222,7 @@ int main(void)
         cmocka_unit_test(wrong_values_name_the_member),
         cmocka_unit_test(choices_are_the_lists),
         cmocka_unit_test(distill_defaults_are_the_published_ones),
+        cmocka_unit_test(what_has_no_effect_is_refused),
         cmocka_unit_test(every_status_has_a_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

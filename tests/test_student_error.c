@@ -342,10 +342,6 @@ static void what_cannot_be_measured_is_refused(void **state)
     const char *data = make_data(state);
     snprintf(draws, sizeof draws, "%s/tests/golden/distill-splam/draws.safetensors", getenv("SPLAM_SOURCE"));
     sp_distill_options o = run_of(data, in_folder(state, "none"), 2), good = o;
-    o.given.validation_steps = 0;
-    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("`validation_metrics` needs `validation_steps`");
-    o = good;
     o.given.draws = draws;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("recorded `draws` have no captions");
@@ -354,14 +350,6 @@ static void what_cannot_be_measured_is_refused(void **state)
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("`validation_prompts` is 10");
     assert_message("has 9 training samples");
-    o = good;
-    o.measures_error = false;
-    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("`validation_prompts` needs `validation_metrics`");
-    o.given.validation_prompts = SPLAM_UNSET;
-    o.keeps_best = true;
-    assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
-    assert_message("`keep` best needs `validation_metrics`");
     assert_false(sp_path_exists(in_folder(state, "none/checkpoint-2")));
 }
 

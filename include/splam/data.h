@@ -35,13 +35,13 @@ typedef struct {
     const char *spec; /* a data set, or "latents:DIR": see cache; required */
     splam_picture_options pictures;
     const char *sheet;   /* a picture of samples with their captions to write, .png, .jpg, .jpeg or .webp; NULL: none */
-    int64_t count;       /* pictures on it, 48 */
+    int64_t count;       /* pictures on it [48] */
     uint64_t seed;       /* of their choice, of crops and flips, 0 */
     const char *cache;   /* a folder to write what training needs of the pictures: moments of the VAE's posterior and
                             contexts of the captions; distill takes it as "latents:DIR". A run that was stopped goes on.
                             NULL: none */
     const char *teacher; /* a model whose VAE and text encoder make them; required with cache */
-    const char *cache_dtype; /* "f16", "f32"; "f16" */
+    const char *cache_dtype; /* "f16", "f32" ["f16"] */
     splam_precision precision;
     const char *device; /* to compute with, "cpu" [cpu] */
     const char *t5_absent; /* see splam_generate_options [what a student's splam.json says, or "256"] */

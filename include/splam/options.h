@@ -53,6 +53,8 @@ typedef struct {
     const char *otherwise;   /* what is taken where it is not given, for people; NULL: nothing, or the default above */
     const char *argument;    /* what help calls the value, "DIR"; NULL where choices say it */
     const char *help;        /* one line, lower case, no full stop */
+    const char *needs;       /* the member without which this one has no effect and is SPLAM_ARGUMENT; NULL: none */
+    const char *heading;     /* what help has above it and those that follow, "Sampling"; NULL: what stands above */
 } splam_option;
 
 /* The name of the i-th verb that has options (and "model", "session"), from 0; NULL after the last. Any thread. */

@@ -113,7 +113,7 @@ typedef struct {
                                        skip (skip_to/skip)^(t/(T-1)), rounded [skip] */
     int64_t solver_steps;           /* DDIM steps of the teacher inside a sub-path; not dmd [1, progressive 2] */
     const char *loss_type;          /* "huber" (pseudo-Huber), "l2"; not dmd ["huber", progressive "l2"] */
-    double huber_c;                 /* sqrt(d^2 + c^2) - c, 1e-3 */
+    double huber_c;                 /* sqrt(d^2 + c^2) - c [1e-3] */
     const char *loss_weighting;     /* of samples: "min-snr", splam and lcm: min(SNR, snr_gamma) where the student
                                        stands (Hang et al. 2023); "inverse-length", not progressive: 1/(s - e), 1 in the
                                        mean over all starts; "none" */
@@ -150,7 +150,7 @@ typedef struct {
                                        as the teacher */
     int64_t lora_rank;              /* 0, as by default: the whole student is trained; else adapters of this rank */
     double lora_alpha;              /* their share is alpha/rank [the rank] */
-    const char *lora_targets;       /* "all": linear layers and convolutions of every block, "attention"; "all" */
+    const char *lora_targets;       /* "all": linear layers and convolutions of every block, "attention" ["all"] */
     const char *lora_start;         /* a LoRA file to start from; NULL: begins as the teacher */
     bool lora_merged;               /* also write the student with the adapters in its weights */
     int64_t checkpointing_steps;    /* steps between checkpoints, 200; 0: only at the end and when stopped */

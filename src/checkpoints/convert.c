@@ -432,8 +432,6 @@ static sp_status check_request(const sp_model_folder *folder, const conversion *
                        folder->path);
     if (c->o->unet && strcmp(c->o->unet, "unet") != 0 && !c->o->single_file)
         return sp_fail(SP_ARGUMENT, "a UNet's folder is chosen for a single file alone");
-    if (asks_guidance(c->o) && !c->o->fold_guidance)
-        return sp_fail(SP_ARGUMENT, "`guidance` needs `fold_guidance`: it is what that folds in");
     if (c->o->fold_guidance && !has[SP_COMPONENT_UNET])
         return sp_fail(SP_ARGUMENT, "%s: has no UNet to fold guidance into", folder->path);
     return sp_lora_list_check(&c->loras, has);

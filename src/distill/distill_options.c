@@ -16,6 +16,7 @@ static sp_status check_given_matching(const splam_distill_options *o)
         {"skip", splam_is_given((double)o->skip)},
         {"solver_steps", splam_is_given((double)o->solver_steps)},
         {"loss_type", o->loss_type},
+        {"huber_c", splam_is_given(o->huber_c)},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].given)
@@ -76,6 +77,22 @@ static sp_status read_discriminator(const splam_distill_options *o, sp_objective
                                 "discriminator");
 }
 
+static sp_status read_loss(const splam_distill_options *o, sp_objective_settings *s)
+{
+    if (o->loss_type) SP_TRY(sp_loss_type_of(o->loss_type, &s->loss.kind));
+    if (splam_is_given(o->huber_c)) {
+        s->loss.huber_c = o->huber_c;
+        if (s->loss.kind != SP_LOSS_HUBER)
+            return sp_fail(SP_ARGUMENT, "`huber_c` says nothing to `loss_type` %s", sp_loss_type_name(s->loss.kind));
+    }
+    SP_TRY(sp_loss_weighting_of(o->loss_weighting, &s->weighting));
+    if (!splam_is_given(o->snr_gamma)) return SP_OK;
+    s->snr_gamma = o->snr_gamma;
+    if (s->weighting == SP_WEIGHTING_MIN_SNR) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`snr_gamma` says nothing to `loss_weighting` %s; it is for min-snr",
+                   o->loss_weighting);
+}
+
 static sp_status read_guidance(const splam_distill_options *o, sp_objective_settings *s)
 {
     bool given = splam_is_given(o->guidance_scale_w);
@@ -109,15 +126,8 @@ static sp_status read_objective(const splam_distill_options *o, sp_objective_set
     set_whole(o->skip, &s->skip);
     s->skip_to = s->skip;
     set_whole(o->skip_to, &s->skip_to);
-    s->loss.huber_c = o->huber_c;
-    if (o->loss_type) SP_TRY(sp_loss_type_of(o->loss_type, &s->loss.kind));
-    SP_TRY(sp_loss_weighting_of(o->loss_weighting, &s->weighting));
-    SP_TRY(sp_start_of(o->timestep_sampling, &s->starts));
-    if (!splam_is_given(o->snr_gamma)) return SP_OK;
-    s->snr_gamma = o->snr_gamma;
-    if (s->weighting == SP_WEIGHTING_MIN_SNR) return SP_OK;
-    return sp_fail(SP_ARGUMENT, "`snr_gamma` says nothing to `loss_weighting` %s; it is for min-snr",
-                   o->loss_weighting);
+    SP_TRY(read_loss(o, s));
+    return sp_start_of(o->timestep_sampling, &s->starts);
 }
 
 static sp_status read_init(const splam_distill_options *o, sp_distill_options *out)
@@ -167,7 +177,7 @@ sp_status sp_distill_options_of(const splam_distill_options *o, sp_distill_optio
     SP_TRY(sp_average_of("ema_decay", o->ema_decay, &out->average));
     SP_TRY(read_target(o, out));
     SP_TRY(sp_lr_schedule_of(o->lr_scheduler, o->lr_warmup_steps, &out->lr_schedule));
-    SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
+    if (o->lora_targets) SP_TRY(sp_lora_targets_of(o->lora_targets, &out->lora.targets));
     SP_TRY(read_objective(o, &out->objective));
     if (o->target_ema_decay && !sp_objective_asks_average(&out->objective))
         return sp_objective_useless(out->objective.objective, "target_ema_decay", "splam, lcm, pcm and tcd");

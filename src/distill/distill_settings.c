@@ -146,20 +146,6 @@ static bool same_folder(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static sp_status check_validation(const sp_distill_options *o)
-{
-    if (!o->measures_error && o->given.validation_prompts != SPLAM_UNSET)
-        return sp_fail(SP_ARGUMENT, "`validation_prompts` needs `validation_metrics`");
-    if (o->keeps_best && !o->measures_error)
-        return sp_fail(SP_ARGUMENT, "`keep` best needs `validation_metrics`, by which it is chosen");
-    if (!o->measures_error) return SP_OK;
-    if (o->given.validation_steps < 1)
-        return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `validation_steps`: how often it is measured");
-    if (o->given.draws)
-        return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `data`: recorded `draws` have no captions");
-    return SP_OK;
-}
-
 /* What a transformer has no place for. */
 static sp_status check_flow(const sp_distill_options *o)
 {
@@ -211,7 +197,8 @@ sp_status sp_distill_check(const sp_distill_options *o, const sp_path *path)
                        s->rounds, (long long)o->given.max_train_steps);
     if (o->given.sub_paths && o->ranks > 1)
         return sp_fail(SP_UNSUPPORTED, "`sub_paths` is a file of one process, and %d train together", o->ranks);
-    SP_TRY(check_validation(o));
+    if (o->measures_error && o->given.draws)
+        return sp_fail(SP_ARGUMENT, "`validation_metrics` needs `data`: recorded `draws` have no captions");
     SP_TRY(sp_lr_schedule_check(&o->lr_schedule, o->given.max_train_steps));
     if (path->kind == SP_PATH_FLOW) SP_TRY(check_flow(o));
     return sp_objective_check(s, path);

@@ -64,7 +64,7 @@ static sp_status measure(const sp_picture_score *score, const sp_scored *scored,
 const sp_picture_score sp_aesthetic_score = {
     .name = "aesthetic",
     .network = SP_EXTRACTOR_CLIP,
-    .intervals = true,
+    .options = "aesthetic,bootstrap",
     .needs = SP_SCORE_OF_ROWS,
     .check = check,
     .measure = measure,

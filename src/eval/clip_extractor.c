@@ -72,6 +72,7 @@ static sp_status make_runner(const sp_extractor *extractor, sp_device *device, s
 
 const sp_extractor_kind sp_clip_extractor = {
     .name = "clip",
+    .options = "clip,clip_activation,transform",
     .title = "CLIP",
     .missing = "`clip` is missing: clip and aesthetic are by CLIP, a file of open_clip's or OpenAI's or a folder of "
                "transformers'",
@@ -85,6 +86,7 @@ const sp_extractor_kind sp_clip_extractor = {
 
 const sp_extractor_kind sp_cmmd_extractor = {
     .name = "cmmd",
+    .options = "clip,clip_activation,transform",
     .title = "CMMD's CLIP",
     .missing = "`clip` is missing: cmmd is by CLIP's image tower, ViT-L-14-336px.pt of OpenAI, or "
                "openai/clip-vit-large-patch14-336 of transformers",
@@ -99,6 +101,7 @@ const sp_extractor_kind sp_cmmd_extractor = {
 
 const sp_extractor_kind sp_pickscore_extractor = {
     .name = "pickscore",
+    .options = "pickscore,transform",
     .title = "PickScore",
     .missing = "`pickscore` is missing: the folder of a CLIP as transformers has it, yuvalkirstain/PickScore_v1",
     .usual = "ViT-H/14",
@@ -112,6 +115,7 @@ const sp_extractor_kind sp_pickscore_extractor = {
 
 const sp_extractor_kind sp_hps_extractor = {
     .name = "hps",
+    .options = "hps,transform",
     .title = "HPSv2",
     .missing = "`hps` is missing: a checkpoint of HPSv2, HPS_v2.1_compressed.pt or HPS_v2_compressed.pt",
     .usual = "ViT-H/14",

@@ -40,6 +40,7 @@ static sp_status make_runner(const sp_extractor *extractor, sp_device *device, s
 
 const sp_extractor_kind sp_dino_extractor = {
     .name = "dino",
+    .options = "dino,transform",
     .title = "DINOv2",
     .missing = "`dino` is missing: fd is by DINOv2, dinov2_vitl14_pretrain.pth or a folder of transformers'",
     .usual = "DINOv2 ViT-L/14",

@@ -49,6 +49,7 @@ struct sp_extractor_kind {
     sp_tower_input input; /* of `sp_extractor_prepare_tower` */
     /* The option that names the weights; NULL: it is not given. */
     const char *(*weights)(const splam_score_options *options);
+    const char *options; /* all that it reads of a verb that scores, with commas */
     /* Fills all of *out but kind, which is set, and borrowed. options: what else they say of the weights; may be NULL.
      * Kinds of the same function have the same model of a file. */
     sp_status (*open)(const char *path, const splam_score_options *options, sp_extractor *out);

@@ -39,14 +39,14 @@ const sp_picture_score sp_fid_score = {
     .name = "fid",
     .network = SP_EXTRACTOR_INCEPTION,
     .two_sets = true,
-    .intervals = true,
+    .options = "bootstrap",
     .needs = SP_SCORE_OF_STATISTICS,
     .measure = measure,
 }, sp_fd_score = {
     .name = "fd",
     .network = SP_EXTRACTOR_DINO,
     .two_sets = true,
-    .intervals = true,
+    .options = "bootstrap",
     .needs = SP_SCORE_OF_STATISTICS,
     .measure = measure,
 };

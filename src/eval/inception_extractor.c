@@ -68,6 +68,7 @@ static sp_status make_runner(const sp_extractor *extractor, sp_device *device, s
 
 const sp_extractor_kind sp_inception_extractor = {
     .name = "inception",
+    .options = "inception,convention,transform",
     .title = "Inception",
     .missing = "`inception` is missing: features of pictures are by the network of "
                "pt_inception-2015-12-05-6726825d.pth (pytorch-fid's, whose inception.py has its address) or "

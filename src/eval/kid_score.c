@@ -38,6 +38,7 @@ const sp_picture_score sp_kid_score = {
     .name = "kid",
     .network = SP_EXTRACTOR_INCEPTION,
     .two_sets = true,
+    .options = "kid_subsets,kid_subset_size,kid_seed",
     .needs = SP_SCORE_OF_ROWS,
     .measure = measure,
 };

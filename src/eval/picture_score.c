@@ -32,6 +32,47 @@ sp_status sp_picture_scores_parse(const char *text, bool *wanted)
     return status;
 }
 
+/* Whether "a,b,c" has a word. */
+static bool lists(const char *names, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *name = names; name; name = strchr(name, ','), name += name != NULL)
+        if (strcspn(name, ",") == length && memcmp(name, word, length) == 0) return true;
+    return false;
+}
+
+static bool reads(const sp_picture_score *score, const char *option)
+{
+    return lists(score->options, option) || lists(sp_extractor_kind_at(score->network)->options, option);
+}
+
+static sp_status check_option(const bool *wanted, const char *option)
+{
+    sp_string readers = {0};
+    bool read = false;
+    for (int i = 0; i < SP_PICTURE_SCORES; i++) {
+        if (!reads(scores[i], option)) continue;
+        read |= wanted[i];
+        sp_string_append_format(&readers, "%s%s", readers.length ? ", " : "", scores[i]->name);
+    }
+    sp_status status = SP_OK;
+    if (!read && readers.length)
+        status = sp_fail(SP_ARGUMENT, "`%s` is for %s, and none of these is among `metrics`", option,
+                         sp_string_text(&readers));
+    sp_string_free(&readers);
+    return status;
+}
+
+sp_status sp_picture_scores_check_options(const bool *wanted, const char *also, const sp_verb *verb,
+                                          const void *options)
+{
+    for (size_t i = 0; i < verb->count; i++) {
+        const splam_option *o = &verb->options[i];
+        if (sp_option_is_given(o, options) && !lists(also, o->name)) SP_TRY(check_option(wanted, o->name));
+    }
+    return SP_OK;
+}
+
 sp_score_value *sp_score_add(sp_score_result *result, const char *key, double value)
 {
     sp_score_value *v = &result->value[result->value_count++];

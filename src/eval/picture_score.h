@@ -5,6 +5,7 @@
 #include "eval/bootstrap.h"
 #include "eval/caption_lines.h"
 #include "eval/picture_set.h"
+#include "options/options.h"
 
 /* One number of a score. */
 typedef struct {
@@ -66,7 +67,7 @@ struct sp_picture_score {
     sp_extractor_index network;
     int feature; /* of the network */
     bool two_sets;   /* A is compared with B; else it is of A alone */
-    bool intervals;  /* `bootstrap` gives some */
+    const char *options; /* those of the verbs that it reads beside its network's, with commas; NULL: none */
     bool captions;   /* each picture of A is compared with its line of `captions` */
     sp_score_needs needs;
     /* Whether it can be measured of these sets, whose features are not there yet though the network is open that gives
@@ -88,6 +89,11 @@ enum { SP_PICTURE_SCORES = SP_PICTURE_SCORE_LIST(X) };
 const sp_picture_score *sp_picture_score_at(int index);
 /* "fid,kid" to wanted[SP_PICTURE_SCORES]. SP_ARGUMENT, naming those there are, for another word. */
 sp_status sp_picture_scores_parse(const char *text, bool *wanted);
+/* SP_ARGUMENT where an option is given, in the verb's struct, that only other scores or their networks read. also: more
+ * that is read, with commas. */
+sp_status sp_picture_scores_check_options(const bool *wanted, const char *also, const sp_verb *verb,
+                                          const void *options);
+
 /* The rows that it is measured of; NULL: there are none. */
 const sp_tensor *sp_score_rows(const sp_picture_score *score, const sp_picture_set *set);
 

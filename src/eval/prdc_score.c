@@ -35,7 +35,7 @@ const sp_picture_score sp_prdc_score = {
     .name = "prdc",
     .network = SP_EXTRACTOR_INCEPTION,
     .two_sets = true,
-    .intervals = true,
+    .options = "nearest_k,bootstrap",
     .needs = SP_SCORE_OF_ROWS,
     .measure = measure,
 };

@@ -13,7 +13,7 @@ static const splam_option options[] = {
      .help = "low-rank adapters (a file or its folder; names of diffusers, PEFT, kohya, ComfyUI), added to UNet and "
              "text encoder; WEIGHT is 1 where none is given"},
     {SP_FLAG(fold_guidance), .help = "make cond_proj a part of a bias: a plain UNet, of one guidance"},
-    {SP_NUMBER(guidance, 1, 101, SPLAM_UNSET), .letter = 'g', .argument = "G",
+    {SP_NUMBER(guidance, 1, 101, SPLAM_UNSET), .letter = 'g', .argument = "G", .needs = "fold_guidance",
      .help = "guidance that is folded, of a student of a guidance range or another latent consistency model",
      .otherwise = "the middle of its range; of one without, 1, as students told gamma are sampled"},
     {SP_FLAG(single_file), .help = "one .safetensors under the original names"},

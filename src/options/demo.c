@@ -14,7 +14,7 @@ static const splam_option options[] = {
      .help = "optimiser steps of each student; fewer give worse students, sooner",
      .otherwise = "those that the settings were found for"},
     {SP_INTEGER(count, 2, 1e6, SPLAM_UNSET), .argument = "N", .help = "captions that are measured",
-     .otherwise = "128, or all there are"},
+     .otherwise = "80, or all there are"},
     {SP_SEED(seed), .help = "of training, captions and noise"},
     SP_PRECISION_OPTION,
     SP_DEVICE_OPTION,

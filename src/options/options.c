@@ -218,6 +218,39 @@ static sp_status check_option(const splam_option *o, const char *options)
     }
 }
 
+bool sp_option_is_given(const splam_option *o, const void *options)
+{
+    const void *member = (const char *)options + o->offset;
+    const char *text;
+    switch (o->kind) {
+    case SPLAM_OPTION_FLAG:
+        return *(const bool *)member != (o->preset != 0);
+    case SPLAM_OPTION_TEXT:
+    case SPLAM_OPTION_CHOICE:
+        text = *(const char *const *)member;
+        return text && (!o->preset_text || strcmp(text, o->preset_text) != 0);
+    case SPLAM_OPTION_ENUM:
+        return *(const int *)member != (int)o->preset;
+    case SPLAM_OPTION_INTEGER:
+    case SPLAM_OPTION_BYTES:
+    case SPLAM_OPTION_SPAN:
+        return *(const int64_t *)member != (int64_t)o->preset;
+    case SPLAM_OPTION_SEED:
+        return *(const uint64_t *)member != (uint64_t)o->preset;
+    case SPLAM_OPTION_NUMBER:
+        return *(const double *)member != o->preset;
+    default:
+        return *(const size_t *)(const void *)((const char *)options + o->beside) > 0;
+    }
+}
+
+static sp_status check_need(const sp_verb *v, const splam_option *o, const void *options)
+{
+    const splam_option *needed = o->needs && sp_option_is_given(o, options) ? sp_option_find(v, o->needs) : NULL;
+    if (!needed || sp_option_is_given(needed, options)) return SP_OK;
+    return sp_fail(SP_ARGUMENT, "`%s` has no effect without `%s`", o->name, needed->name);
+}
+
 /* What `given` is said to have; 0 if that cannot be. */
 static size_t size_of(const void *given)
 {
@@ -253,6 +286,8 @@ sp_status sp_options_check(const sp_verb *v, const void *own)
 {
     for (size_t i = 0; i < v->count; i++)
         SP_TRY(check_option(&v->options[i], own));
+    for (size_t i = 0; i < v->count; i++)
+        SP_TRY(check_need(v, &v->options[i], own));
     return SP_OK;
 }
 

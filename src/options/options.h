@@ -42,6 +42,9 @@ bool sp_options_same(const sp_verb *verb, const void *a, const void *b, const ch
 /* See splam_generate_may_batch. */
 bool sp_may_batch(const splam_generate_options *a, const splam_generate_options *b);
 
+/* Whether a member of a verb's struct says anything but its default. */
+bool sp_option_is_given(const splam_option *option, const void *options);
+
 /* The option of that name; NULL: there is none. */
 const splam_option *sp_option_find(const sp_verb *verb, const char *name);
 
@@ -74,22 +77,27 @@ int sp_choice_index(const char *choices, const char *text);
 #define SP_TABLE(name)                                                                                            \
     const sp_verb sp_verb_##name = {#name, sizeof(OPTIONS), options, sizeof options / sizeof *options}
 
-#define SP_PRECISION_OPTION                                                                                       \
-    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT),                                                \
+#define SP_PRECISION_OPTION SP_PRECISION_OPTION_UNDER(NULL)
+#define SP_PRECISION_OPTION_UNDER(title)                                                                          \
+    {SP_ENUM(precision, "auto|f32|bf16", SPLAM_PRECISION_DEFAULT), .heading = title,                              \
      .help = "of products and activations; weights of 16 bits stay so",                                           \
      .otherwise = "auto: bf16 where the processor has it"}
 #define SP_WEIGHTS_OPTION                                                                                         \
-    {SP_CHOICE(weights, "stored|q8", NULL),                                                                       \
+    {SP_CHOICE(weights, "stored|q8", NULL), .heading = "Computing",                                               \
      .help = "how weights are held in memory: in the file's type, or those of linear layers and 1x1 convolutions " \
              "in 8 bits with a scale for each 32 (Q8_0), which takes half of what 16 bits do",                    \
      .otherwise = "stored"}
 #define SP_MIXED_PRECISION_OPTION                                                                                 \
     {SP_ENUM(precision, "auto|no|bf16", SPLAM_PRECISION_DEFAULT), .flag = "mixed-precision",                      \
+     .heading = "Computing",                                                                                      \
      .help = "products and activations; weights of 16 bits stay so",                                              \
      .otherwise = "auto: bf16 where the processor has it"}
-#define SP_DEVICE_OPTION {SP_TEXT(device), .argument = "DEVICE", .help = "to compute with", .otherwise = "cpu"}
-#define SP_MODEL_OPTION                                                                                           \
-    {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .required = true,                                        \
+#define SP_DEVICE_OPTION SP_DEVICE_OPTION_UNDER(NULL)
+#define SP_DEVICE_OPTION_UNDER(title)                                                                             \
+    {SP_TEXT(device), .argument = "DEVICE", .heading = title, .help = "to compute with", .otherwise = "cpu"}
+#define SP_MODEL_OPTION SP_MODEL_OPTION_UNDER(NULL)
+#define SP_MODEL_OPTION_UNDER(title)                                                                              \
+    {SP_TEXT(model), .letter = 'm', .argument = "MODEL", .required = true, .heading = title,                      \
      .help = "a diffusers folder, or a .safetensors or .ckpt file"}
 #define SP_PREDICTION_OPTION                                                                                      \
     {SP_CHOICE(prediction_type, SP_CHOICES(SP_PREDICTION_TYPE_LIST), NULL),                                       \
@@ -109,7 +117,7 @@ int sp_choice_index(const char *choices, const char *text);
              "file of T5's weights, with tokenizer.json beside it or in the model's tokenizer_3",                 \
      .otherwise = "zeros stand for it"}
 #define SP_BASE_OPTION                                                                                            \
-    {SP_TEXT(base), .argument = "PATH",                                                                           \
+    {SP_TEXT(base), .argument = "PATH", .heading = "The model's parts",                                           \
      .help = "take all but the UNet or transformer from this model, a folder or a checkpoint of one file; the " \
              "model itself may be one alone",                                                                      \
      .otherwise = "the model is whole"}
@@ -147,7 +155,7 @@ int sp_choice_index(const char *choices, const char *text);
 
 /* How pictures are scored, of two verbs: OPTIONS's members of these names. */
 #define SP_SCORING_OPTIONS                                                                                       \
-    {SP_TEXT(inception), .argument = "FILE",                                                                     \
+    {SP_TEXT(inception), .argument = "FILE", .heading = "Measures",                                              \
      .help = "Inception's weights: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity fetch " \
              "it, or inception-2015-12-05.pt, clean-fid's, or their tensors as safetensors"},                    \
     {SP_TEXT(clip), .argument = "PATH",                                                                          \
@@ -176,7 +184,7 @@ int sp_choice_index(const char *choices, const char *text);
              "and fd, whatever N, by what each picture moves them by"}
 /* Which pictures of a set are taken and how they are cut: OPTIONS's member `pictures`. */
 #define SP_PICTURE_OPTIONS                                                                                        \
-    {SP_INTEGER(pictures.resolution, 8, 4096, SPLAM_UNSET), .argument = "N",                                      \
+    {SP_INTEGER(pictures.resolution, 8, 4096, SPLAM_UNSET), .argument = "N", .heading = "Pictures",               \
      .help = "side of the pictures in pixels", .otherwise = "emoji 64, else 512"},                                \
     {SP_INTEGER(pictures.min_size, 1, 32768, SPLAM_UNSET), .argument = "N",                                       \
      .help = "reject pictures with a shorter side: width and height, or original_width and original_height, of the " \

@@ -68,10 +68,6 @@ static sp_status choose_skip_layers(const splam_generate_options *o, const sp_de
 {
     static const sp_skip_layers usual = {.scale = 2.8, .start = 0.01, .stop = 0.2}; /* diffusers' */
     const double *const given[] = {&o->skip_layer_scale, &o->skip_layer_start, &o->skip_layer_stop};
-    static const char *const names[] = {"skip_layer_scale", "skip_layer_start", "skip_layer_stop"};
-    for (int i = 0; i < 3 && !o->skip_layers; i++)
-        if (splam_is_given(*given[i]))
-            return sp_fail(SP_ARGUMENT, "`%s` is given without `skip_layers`", names[i]);
     if (!o->skip_layers) return SP_OK;
     if (!denoiser->blocks)
         return sp_fail(SP_ARGUMENT, "`skip_layers` is for Stable Diffusion 3, and this model has a %s", denoiser->name);

@@ -127,6 +127,7 @@ static splam_distill_options distill_options(const demo *d, const sp_demo_method
     o.sigma = method->sigma;
     o.gamma_conditioning = method->gamma_conditioning;
     o.gamma_one_probability = method->gamma_one_probability;
+    o.gamma_power = method->gamma_power;
     o.guidance_scale_w = sp_demo_guidance_scale_w;
     o.skip = method->skip;
     o.solver_steps = method->solver_steps;

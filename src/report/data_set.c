@@ -101,7 +101,7 @@ static sp_status draw(sp_dataset *dataset, const splam_data_options *o, const sh
 static sp_status write_sheet(sp_dataset *dataset, const splam_data_options *o,
                              const sp_callbacks *callbacks)
 {
-    sheet_cells cells = {.count = o->count};
+    sheet_cells cells = {.count = o->count != SPLAM_UNSET ? o->count : 48};
     if (cells.count > sp_dataset_count(dataset)) cells.count = sp_dataset_count(dataset);
     cells.pictures = sp_alloc_zero((size_t)cells.count * sizeof *cells.pictures);
     cells.captions = sp_alloc_zero((size_t)cells.count * sizeof *cells.captions);
@@ -185,7 +185,7 @@ static sp_status describe(sp_dataset *dataset, const char *teacher, char **summa
 
 static sp_dtype cache_dtype(const splam_data_options *o)
 {
-    return strcmp(o->cache_dtype, "f32") == 0 ? SP_F32 : SP_F16;
+    return o->cache_dtype && strcmp(o->cache_dtype, "f32") == 0 ? SP_F32 : SP_F16;
 }
 
 static sp_status check_cache(const splam_data_options *o)

@@ -140,9 +140,21 @@ static sp_status check_captions(const splam_eval_options *o)
     return SP_OK;
 }
 
+/* Nothing is given that is not read. */
+static sp_status check_read(const evaluation_run *r, const splam_eval_options *given)
+{
+    bool compares = false;
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        compares |= r->scores[i] && sp_picture_score_at(i)->two_sets;
+    if (given->real && !compares)
+        return sp_fail(SP_ARGUMENT, "`real` is what fid and the like compare with, and none is among `metrics`");
+    return sp_picture_scores_check_options(r->scores, NULL, &sp_verb_eval, given);
+}
+
 static sp_status check(evaluation_run *r)
 {
     splam_eval_options *o = &r->own;
+    const splam_eval_options given = *o;
     if (o->protocol) r->protocol = sp_protocol_find(o->protocol);
     if (r->protocol) SP_TRY(sp_protocol_apply(r->protocol, o));
     SP_TRY(check_captions(o));
@@ -154,6 +166,7 @@ static sp_status check(evaluation_run *r)
         SP_TRY(read_guidance(o->models[i], &r->guidance_scale_w));
     SP_TRY(check_names(o));
     SP_TRY(check_scores(r));
+    SP_TRY(check_read(r, &given));
     return check_teacher(r);
 }
 

@@ -21,23 +21,6 @@ static bool takes(const sp_scorer *r, sp_extractor_index network, const sp_pictu
     return used;
 }
 
-static sp_status check_bootstrap(const sp_scorer *r)
-{
-    sp_string names = {0};
-    bool any = r->o.bootstrap == SPLAM_UNSET;
-    for (int i = 0; i < SP_PICTURE_SCORES; i++) {
-        const sp_picture_score *score = sp_picture_score_at(i);
-        if (!score->intervals) continue;
-        any |= r->wanted[i];
-        sp_string_append_format(&names, "%s%s", names.length ? " and " : "", score->name);
-    }
-    sp_status status = any ? SP_OK
-                           : sp_fail(SP_ARGUMENT, "`bootstrap` is for %s, and none of these is among `metrics`",
-                                     sp_string_text(&names));
-    sp_string_free(&names);
-    return status;
-}
-
 static sp_status check_captions(sp_scorer *r)
 {
     for (int i = 0; i < SP_PICTURE_SCORES; i++) {
@@ -75,10 +58,33 @@ static sp_status check(sp_scorer *r)
         if (r->wanted[i] && score->two_sets && !o->b)
             return sp_fail(SP_ARGUMENT, "%s compares two sets, and `b` is missing", score->name);
     }
-    SP_TRY(check_bootstrap(r));
     SP_TRY(check_captions(r));
     if (!any)
         return sp_fail(SP_ARGUMENT, "nothing is asked for of one set: neither is among `metrics` nor `save_stats`");
+    return SP_OK;
+}
+
+/* Nothing is given that is not read. */
+static sp_status check_read(const sp_scorer *r)
+{
+    const splam_score_options *o = &r->o;
+    const char *also = o->save_stats ? sp_extractor_kind_at(SP_EXTRACTOR_INCEPTION)->options : NULL;
+    bool captions = !o->captions;
+    for (int i = 0; i < SP_PICTURE_SCORES; i++)
+        captions |= r->wanted[i] && sp_picture_score_at(i)->captions;
+    if (!captions)
+        return sp_fail(SP_ARGUMENT, "`captions` is for clip, pickscore and hps, and none of these is among `metrics`");
+    return sp_picture_scores_check_options(r->wanted, also, &sp_verb_score, o);
+}
+
+/* The same of sets that are files of features. */
+static sp_status check_read_of_files(const sp_scorer *r)
+{
+    static const char *const names[] = {"strict", "convention", "transform", "inception", "clip", "pickscore", "hps",
+                                        "dino"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (sp_option_is_given(sp_option_find(&sp_verb_score, names[i]), &r->o))
+            return sp_fail(SP_ARGUMENT, "`%s` has no effect: there are no pictures, only files of features", names[i]);
     return SP_OK;
 }
 
@@ -147,10 +153,11 @@ static sp_status check_files(const sp_scorer *r)
         SP_TRY(check_weights(r, score->network));
         if (score->check) SP_TRY(score->check(score, &scored));
     }
-    if (r->o.features && !r->a.pictures.count && !r->b.pictures.count)
+    bool pictures = r->a.pictures.count || r->b.pictures.count;
+    if (r->o.features && !pictures)
         return sp_fail(SP_ARGUMENT, "`features` keeps what a network gives for pictures, and there are files of "
                        "statistics alone");
-    if (!r->o.save_stats) return SP_OK;
+    if (!r->o.save_stats) return pictures ? SP_OK : check_read_of_files(r);
     if (r->a.pictures.count) return check_weights(r, SP_EXTRACTOR_INCEPTION);
     return sp_fail(SP_ARGUMENT, "%s: statistics are saved of pictures, and this is a file of them", r->a.source);
 }
@@ -288,6 +295,7 @@ sp_status sp_score_sets(const splam_score_options *options, const sp_callbacks *
     sp_score_result result[SP_PICTURE_SCORES] = {0};
     *out = NULL;
     sp_status status = check(&r);
+    if (!status) status = check_read(&r);
     if (!status) status = collect(&r);
     if (!status) status = measure(&r, result);
     if (!status) status = report(&r, result, out);
