@@ -78,7 +78,7 @@ static void finish(sv_server *server, const sigset_t *signals, int64_t seconds)
 static int run(sv_settings *settings, const own_flags *own)
 {
     char error[SV_ERROR], message[2 * SV_ERROR];
-    sigset_t signals = own_signals();
+    const sigset_t signals = own_signals();
     sv_server *server;
     int number;
     settings->models = own->models.item;
@@ -90,7 +90,6 @@ static int run(sv_settings *settings, const own_flags *own)
     settings->deadline_seconds = (double)own->deadline;
     settings->log = print_line;
     settings->opening.cancelled = asked_to_stop;
-    sigprocmask(SIG_BLOCK, &signals, NULL); /* of all threads that follow, too */
     splam_status status = sv_server_start(settings, &server, error);
     if (status) {
         options_translate(error, message, sizeof message);
@@ -113,6 +112,8 @@ static int run(sv_settings *settings, const own_flags *own)
 
 int cli_serve(int argc, char **argv)
 {
+    const sigset_t signals = own_signals();
+    sigprocmask(SIG_BLOCK, &signals, NULL); /* at once, so that an early SIGHUP waits; of all threads that follow, too */
     sv_settings settings = sv_settings_defaults();
     own_flags own = {.stop_seconds = 30};
     /* clang-format off */

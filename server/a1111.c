@@ -1,4 +1,5 @@
 /* The fields of A1111's interface: which there are, what they are there where nobody says, what they may be here. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "names.h"
@@ -39,8 +40,9 @@ static bool read_scheduler(sv_reading *r, const sv_field *field, const json_t *v
 /* Rounds of batches: n_iter times as many pictures, of which `skip` leaves out a round. */
 static bool read_rounds(sv_reading *r, const sv_field *field, const json_t *value)
 {
-    if (json_is_integer(value) && json_integer_value(value) >= 1 && json_integer_value(value) <= 1000000) {
-        r->request->rounds = json_integer_value(value);
+    double number = json_number_value(value); /* 2.0 is 2, as there */
+    if (number >= 1 && number <= 1000000 && number == floor(number)) {
+        r->request->rounds = (int64_t)number;
         return true;
     }
     return sv_refuse(r, r->interface->refusal, field->name, "%s is no whole number from 1 to 1000000", field->name);

@@ -134,7 +134,7 @@ void sv_reply_error(sv_exchange *x, int code, const char *field, const char *for
     va_end(arguments);
     splam_visible_text(raw, message, sizeof message); /* what clients sent may be no UTF-8 */
     sv_json_begin();
-    if (x->route && x->route->style == SV_SDAPI)
+    if (x->sdapi)
         sv_reply_json(x, code, json_pack("{s:s, s:s}", "error", type_of(code), "detail", message));
     else
         sv_reply_json(x, code, json_pack("{s:o}", "error", sv_error_json(code, field, message)));
@@ -265,7 +265,7 @@ static bool matches(const char *pattern, const char *url, char *word, size_t siz
     return true;
 }
 
-enum { ALLOWED = 64 };
+enum { ALLOWED = 64, HOST = 256 };
 /* 0: found; 405: `allowed` has the methods there are, "GET, POST". A HEAD is a GET whose body is not sent. */
 static int find_route(sv_exchange *x, const char *url, const char *method, char allowed[ALLOWED])
 {
@@ -372,13 +372,30 @@ static void take_room(sv_exchange *x, size_t length)
     if (!x->body) sv_reply_error(x, 503, NULL, "out of memory");
 }
 
+/* The path of a request whose target may be a whole URL, as one sent by way of a proxy: then `host` is whom that names,
+ * which counts instead of the header (RFC 9112, 3.2.2); else "". */
+static const char *path_of(const char *url, char host[HOST])
+{
+    *host = 0;
+    const char *name = strncasecmp(url, "http://", 7) == 0    ? url + 7
+                       : strncasecmp(url, "https://", 8) == 0 ? url + 8
+                                                              : NULL;
+    if (!name) return url;
+    size_t length = strcspn(name, "/");
+    snprintf(host, HOST, "%.*s", (int)(length < HOST ? length : HOST), name);
+    return name[length] ? name + length : "/";
+}
+
 /* Answers what must not go on. */
 static void check(sv_exchange *x, const char *url, const char *method, size_t *length)
 {
     const sv_settings *settings = &x->server->settings;
     const char *host = header(x, MHD_HTTP_HEADER_HOST), *origin = header(x, MHD_HTTP_HEADER_ORIGIN);
-    char allowed[ALLOWED] = "";
-    int code = find_route(x, url, method, allowed);
+    char allowed[ALLOWED] = "", named[HOST];
+    const char *path = path_of(url, named);
+    if (path != url) host = named;
+    int code = find_route(x, path, method, allowed);
+    x->sdapi = x->route ? x->route->style == SV_SDAPI : strncmp(path, "/sdapi/", 7) == 0;
     if (!sv_host_is_ours(host, settings->hosts, settings->host_count))
         sv_reply_error(x, 403, NULL, "this server is not called \"%.128s\"; --host names what it is called",
                        host ? host : "");

@@ -43,6 +43,7 @@ struct sv_exchange {
     struct sv_server *server;
     struct MHD_Connection *connection;
     const sv_route *route;
+    bool sdapi;           /* errors are told in A1111's form */
     char word[64];        /* what "*" stands for */
     uint64_t client;      /* the key's number, or where no key is asked for the address or user */
     char *body;

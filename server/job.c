@@ -100,7 +100,9 @@ static bool has_left(int socket)
 void sv_job_look_for_client(sv_queue *q, sv_job *job, sv_aftermath *after)
 {
     if (!job->kept) {
-        if (job->watchers && has_left(job->watchers->socket)) sv_job_cancel(q, job, "its client has left", after);
+        if (!job->watchers || !has_left(job->watchers->socket)) return;
+        job->left = true;
+        sv_job_cancel(q, job, "its client has left", after);
         return;
     }
     for (sv_watcher **at = &job->watchers; *at;)

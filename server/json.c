@@ -48,8 +48,11 @@ char *sv_json_text(json_t *value)
 
 bool sv_json_can_carry(const char *text)
 {
+    const bool before = failed;
+    failed = false;
     json_t *value = json_string(text);
-    bool can = value || failed;
+    bool can = value || failed; /* what there is no memory for is no fault of the text */
+    failed |= before;
     json_decref(value);
     return can;
 }

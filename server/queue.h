@@ -70,6 +70,7 @@ struct sv_job {
     double added, began, ended; /* seconds */
     double deadline;      /* when it is ended, of sv_now; 0: none */
     bool late;            /* it was */
+    bool left;            /* cancelled, as its client has gone: nobody reads the answer */
     sv_picture *pictures;
     size_t picture_count;
     char **warnings;

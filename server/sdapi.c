@@ -60,7 +60,7 @@ static json_t *make_info(const sv_server *s, const sv_job *job)
 static void finish(sv_exchange *x, const sv_interface *interface)
 {
     const sv_job *job = x->job;
-    bool interrupted = job->status == SPLAM_CANCELLED && !job->late && !x->server->closed;
+    bool interrupted = job->status == SPLAM_CANCELLED && !job->late && !job->left && !x->server->closed;
     if (job->status && !interrupted) {
         sv_reply_unfinished(x, job, interface);
         return;

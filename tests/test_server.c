@@ -32,7 +32,7 @@ static void sdapi_pictures_are_those_of_generate(void **state)
     sv_server *server = start(state);
     json_t *json = expect_json(
         post(server, "/sdapi/v1/txt2img",
-             "{\"prompt\": \"(red:1.3) apple\", \"batch_size\": 1, \"n_iter\": 2, \"seed\": 7, \"steps\": 3,"
+             "{\"prompt\": \"(red:1.3) apple\", \"batch_size\": 1, \"n_iter\": 2.0, \"seed\": 7, \"steps\": 3,"
              " \"cfg_scale\": 3, \"sampler_name\": \"DPM++ 2M Karras\", \"eta\": 1.0, \"width\": 32, \"height\": 32,"
              " \"override_settings\": {\"sd_model_checkpoint\": \"teacher [0123456789]\"}, \"styles\": [],"
              " \"enable_hr\": false, \"subseed\": -1, \"some_extension\": 5}"),

@@ -146,6 +146,19 @@ static sv_job *add_job(sv_queue *queue, uint64_t client)
     return job;
 }
 
+/* Who ends its half of the connection counts as gone: it gets no answer of no pictures. */
+static void half_a_connection_is_no_client(void **state)
+{
+    sv_server *server = start(state);
+    int fd = begin_request(server, "POST", "/sdapi/v1/txt2img", NULL, LONG_JOB);
+    wait_for(server, "splam_steps_total", 2);
+    shutdown(fd, SHUT_WR);
+    answer a = receive_all(fd);
+    if (a.code != 0 && a.code < 400) fail_msg("code %d: %.200s", a.code, a.text);
+    release(&a);
+    sv_server_free(server);
+}
+
 /* One client cannot fill the line. */
 static void clients_have_a_share(void **state)
 {
@@ -326,6 +339,7 @@ int main(void)
         cmocka_unit_test(slow_clients_are_closed),
         cmocka_unit_test(slow_readers_are_closed),
         cmocka_unit_test(leaving_cancels),
+        cmocka_unit_test(half_a_connection_is_no_client),
         cmocka_unit_test(too_many_are_told_when),
         cmocka_unit_test(connections_are_kept),
         cmocka_unit_test(clients_take_turns),

@@ -9,6 +9,10 @@ static void requests_are_refused(void **state)
         const char *words;
     } cases[] = {
         {"GET", "/nothing", NULL, NULL, 404, "nothing at this path"},
+        {"GET", "/sdapi/v1/nothing", NULL, NULL, 404, "\"detail\":\"there is nothing at this path\""},
+        {"GET", "http://localhost/nothing", NULL, NULL, 404, "nothing at this path"},
+        {"GET", "http://evil.example/health", NULL, NULL, 403, "evil.example"},
+        {"GET", "http:///health", NULL, NULL, 403, "this server is not called"},
         {"GET", "/%00", NULL, NULL, 404, "nothing at this path"},
         {"GET", "/health%00x", NULL, NULL, 404, "nothing at this path"},
         {"GET", "/v1/jobs/", NULL, NULL, 404, "nothing at this path"},
@@ -87,6 +91,7 @@ static void requests_are_refused(void **state)
     }
     expect_refusal(ask_with(server, "GET", "/health", "Host: localhost:1\r\nOrigin: http://localhost:1\r\n", NULL), 200,
                    "ok");
+    expect_refusal(ask_with(server, "GET", "HTTP://127.0.0.1:99/health", "Host: elsewhere.example\r\n", NULL), 200, "ok");
     assert_true(metric(server, "splam_jobs_total{state=\"done\"}") == 0);
     sv_server_free(server);
 }

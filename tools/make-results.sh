@@ -379,7 +379,7 @@ $(opened)
 
 \`bench/demo.py\`, which runs \`splam demo --seed S\`: the emoji teacher at guidance w = 7, by kinds of emoji, and
 students of 96 steps in sub-paths of 400 timesteps with four steps of the teacher, which runs once for both. All of it
-took 7 min 43 s on this machine. Seeds: $(of demo seeds).
+took 5 min 18 s on this machine. Seeds: $(of demo seeds).
 "Unguided" is what students begin as; a guided step of the teacher is two evaluations. Trajectory error: how far one
 evaluation lies from where the teacher's 50-step path leads, in latents, at the sampler's timesteps and over the whole
 path. Frechet distances are of the autoencoder's features (not FID), to the teacher's pictures and to the real ones;

@@ -143,7 +143,7 @@ def test_starts_from_a_picture(b, url):
 def test_starts_from_a_file(b, url):
     page = Page(b, url)
     b.click("#more > summary")
-    b.fill("#picture", os.path.join(ROOT, "docs", "sheet.png"))
+    b.fill("#picture", os.path.join(ROOT, "docs", "objectives.png"))
     wait_for("the picture to start from", lambda: b.is_seen("#start"))
     text = page.draw(prompt="red apple", steps=4, width=64, height=64)
     check("Denoising strength: 0.75" in text, text)
@@ -332,7 +332,7 @@ def make_runs(work):
         os.makedirs(os.path.join(folder, "checkpoint-40"))
         metrics(folder, range(1, 101), loss)
         for step in (20, 40):
-            shutil.copy(os.path.join(ROOT, "docs", "sheet.png"), os.path.join(folder, f"validation-{step}.png"))
+            shutil.copy(os.path.join(ROOT, "docs", "objectives.png"), os.path.join(folder, f"validation-{step}.png"))
         with open(os.path.join(folder, "checkpoint-40", "state.json"), "w") as file:
             json.dump({"settings": {"objective": name[4:], "skip": skip, "seed": 0}}, file)
         folders.append(folder)
