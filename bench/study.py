@@ -241,6 +241,12 @@ def length_of(row):
     return next(text for text in row["settings"].split(" ") if text.startswith("skip="))
 
 
+def is_superseded(rows, row):
+    """Compared at settings that a search has left behind since."""
+    best = Search(rows, row["model"]).best if row["stage"] == "compare" and row["model"] in START else None
+    return bool(best) and row["settings"] != text_of(best)
+
+
 def print_table(rows):
     """Means over the seeds and their range."""
     columns = ["trajectory_error_mean", *(f"frechet_teacher_{n}" for n in EVALUATED),
@@ -252,7 +258,8 @@ def print_table(rows):
             print("|---|---|---|" + "---|" * (len(columns) + 2))
             groups = {}
             for row in rows:
-                if (row["teacher"], row["guidance_scale_w"]) == (teacher, w) and int(row["seed"]) in SEEDS:
+                if (row["teacher"], row["guidance_scale_w"]) == (teacher, w) and int(row["seed"]) in SEEDS and \
+                        not is_superseded(rows, row):
                     name = row["model"] + (", " + length_of(row) if row["stage"] == "lengths" else "")
                     groups.setdefault((row["stage"], name, int(row["train_steps"])), []).append(row)
             for (stage, name, steps), of in groups.items():

@@ -128,7 +128,7 @@ static int read_choice(const option *o, const char *text)
     return cli_fail(CLI_USAGE, "--%s is \"%s\", one of %s is expected", o->name, text, o->choices);
 }
 
-int option_add_text(const option *o, const char *text)
+static int add_text(const option *o, const char *text)
 {
     option_texts *list = o->value;
     if (list->count == OPTION_LIST_MAX)
@@ -139,6 +139,9 @@ int option_add_text(const option *o, const char *text)
 
 int option_read(const option *o, const char *text)
 {
+    bool words = o->argument && strcmp(o->argument, "TEXT") == 0; /* which may be none, as no negative prompt is */
+    if ((o->kind == OPTION_TEXT || o->kind == OPTION_TEXTS) && !words && !*text)
+        return cli_fail(CLI_USAGE, "--%s is empty", o->name);
     switch (o->kind) {
     case OPTION_FLAG:
         break;
@@ -159,7 +162,7 @@ int option_read(const option *o, const char *text)
     case OPTION_BYTES:
         return read_bytes(o, text);
     case OPTION_TEXTS:
-        return option_add_text(o, text);
+        return add_text(o, text);
     case OPTION_INTEGERS:
         return read_integers(o, text);
     }

@@ -6,7 +6,5 @@
 /* Reads the text into what o->value points to, as o->kind says; a list grows by it. CLI_OK, or CLI_USAGE after a
  * sentence on stderr that names the flag. The text is kept where the value is one. */
 int option_read(const option *o, const char *text);
-/* One text more for an OPTION_TEXTS. */
-int option_add_text(const option *o, const char *text);
 
 #endif

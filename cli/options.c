@@ -299,7 +299,7 @@ static int read_option(parser *p, const option *o, const char *attached)
     int code = option_read(o, value);
     while (code == CLI_OK && o->kind == OPTION_TEXTS && !attached && p->next < p->argc &&
            p->argv[p->next][0] != '-')
-        code = option_add_text(o, p->argv[p->next++]);
+        code = option_read(o, p->argv[p->next++]);
     return code;
 }
 
@@ -324,6 +324,8 @@ static int read_long(parser *p, const char *word)
 {
     const char *equals = strchr(word, '=');
     size_t length = equals ? (size_t)(equals - word) : strlen(word);
+    if (length == 4 && memcmp(word, "help", 4) == 0)
+        return cli_fail(CLI_USAGE, "--help stands alone, or is --help=man or --help=flags");
     for (size_t i = 0; i < p->flags->count; i++) {
         const option *o = &p->flags->flag[i];
         if (strlen(o->name) == length && memcmp(o->name, word, length) == 0)

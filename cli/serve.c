@@ -113,7 +113,7 @@ static int run(sv_settings *settings, const own_flags *own)
 int cli_serve(int argc, char **argv)
 {
     const sigset_t signals = own_signals();
-    sigprocmask(SIG_BLOCK, &signals, NULL); /* at once, so that an early SIGHUP waits; of all threads that follow, too */
+    sigprocmask(SIG_BLOCK, &signals, NULL); /* at once, for an early SIGHUP; of all threads that follow, too */
     sv_settings settings = sv_settings_defaults();
     own_flags own = {.stop_seconds = 30};
     /* clang-format off */

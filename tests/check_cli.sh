@@ -87,6 +87,10 @@ report "no verb and wrong verbs"
     one_sentence 2 'no flag --steps; did you mean --max-train-steps' "$splam" train --steps 3
     one_sentence 2 'no flag --qqqqqqqq; see splam data --help' "$splam" data emoji: --qqqqqqqq
     one_sentence 2 'no flag -Q' "$splam" data emoji: -Q
+    one_sentence 2 '--help stands alone' "$splam" data --help=all
+    one_sentence 2 '--model is empty' "$splam" generate -m '' -p text
+    one_sentence 2 '--output is empty' "$splam" distill --teacher x --data emoji: --output=
+    one_sentence 2 '--model is empty' "$splam" eval -m x '' --output x
     one_sentence 2 '--count has no effect without --sheet' "$splam" data emoji: --count 5
     one_sentence 2 '--cache-dtype has no effect without --cache' "$splam" data emoji: --cache-dtype f32
     one_sentence 2 'no flag --' "$splam" data "--$(head -c 5000 /dev/zero | tr '\0' x)"
@@ -238,6 +242,8 @@ report "a full disk keeps what there was"
 
 {
     one_sentence 1 'nowhere' "$splam" inspect nowhere
+    "$splam" inspect "$source/assets/teacher/unet/diffusion_pytorch_model.safetensors" | grep -q '^unet  *7.6 M' ||
+        echo "inspect of a UNet's file beside its config.json"
     "$splam" inspect "$golden" | grep -q 'golden: the folder of a tokenizer' || echo "inspect of a folder"
     copy && head -c 1000 "$model/$weights" >cut.safetensors
     one_sentence 1 'cut.safetensors' "$splam" inspect cut.safetensors
@@ -382,6 +388,8 @@ report "pictures by format, and to standard output"
     done
     one_sentence 1 '--guidance-range tells the student.*--lora-rank' "$splam" distill \
         --teacher "$source/assets/teacher" --data emoji: --output new --objective lcm --guidance-range 1:8 --lora-rank 2
+    one_sentence 2 '--resolution is 65, expected a multiple of 4' "$splam" distill \
+        --teacher "$source/assets/teacher" --data emoji: --output new --resolution 65
     one_sentence 1 'nowhere' "$splam" convert -m nowhere -o new
     one_sentence 2 '--guidance has no effect without --fold-guidance' \
         "$splam" convert -m "$source/assets/teacher" -o new --guidance 3

@@ -88,7 +88,10 @@ static sp_status plan_validation(sp_distillation *d, sp_pipeline *pipeline)
     size_t a = denoise.arena + denoise.persistent + denoise.boundary,
            b = decode.arena + decode.persistent + decode.boundary;
     size_t merged = o->lora.rank ? sp_distillation_f32_bytes(d->teacher->denoiser->weights) : 0;
-    d->memory.validation = (a > b ? a : b) + merged;
+    size_t vae = sp_distillation_f32_bytes(pipeline->vae->weights);
+    int64_t factor = pipeline->vae->config.vae.factor;
+    d->memory.validation = (a > b ? a : b) + merged + vae +
+                           sp_validation_sheet_bytes(pictures, factor * facts->width, factor * facts->height);
     return SP_OK;
 }
 

@@ -15,6 +15,15 @@ static int steps_of_row(const sp_scheduler_config *scheduler, int row)
     return sp_sampler_for(scheduler) == SP_SAMPLER_LCM && count > most ? most : count;
 }
 
+size_t sp_validation_sheet_bytes(int64_t columns, int64_t width, int64_t height)
+{
+    static const size_t unplanned = 56u << 20;
+    size_t row = (size_t)(columns * width * height);
+    /* Red, green and blue in f32; of all rows three bytes a pixel in the cells, four where they are drawn, three as the
+     * PNG's; the sheet's margins are a third. */
+    return unplanned + row * 3 * sizeof(float) + SP_VALIDATION_ROWS * row * (3 + 4 * (4 + 3) / 3);
+}
+
 /* A sheet being filled. */
 typedef struct {
     const char *output, *title;

@@ -21,8 +21,13 @@ sp_status sp_latent_encoder_open(sp_dataset *dataset, sp_pipeline *pipeline, sp_
                                  bool flips, sp_latent_encoder *out)
 {
     int64_t side = sp_dataset_resolution(dataset), batch = sp_vae_batch(side, side);
+    int64_t factor = pipeline->vae->config.vae.factor;
     *out = (sp_latent_encoder){
         .dataset = dataset, .pipeline = pipeline, .dtype = dtype, .flips = flips, .batch = batch};
+    if (side % factor)
+        return sp_fail(SP_ARGUMENT,
+                       "`resolution` is %lld, expected a multiple of %lld, the pixels that a latent's side stands for",
+                       (long long)side, (long long)factor);
     out->rgb = sp_alloc((size_t)(batch * side * side * 3));
     sp_status status = out->rgb ? SP_OK : SP_MEMORY;
     if (!status)

@@ -5,7 +5,7 @@
 #include "latents/latent_block.h"
 #include "pipeline/pipeline.h"
 
-/* `dataset` and `pipeline` must outlive it. */
+/* `dataset` and `pipeline` must outlive it. SP_ARGUMENT for a resolution that the VAE does not divide. */
 typedef struct {
     sp_dataset *dataset;
     sp_pipeline *pipeline;

@@ -500,13 +500,34 @@ static sp_status inspect_at(const char *path, const char *prediction, sp_device 
     return inspect_folder_or_file(path, prediction, device, out);
 }
 
+/* A file of weights as diffusers and transformers call them is its folder's, whose config.json says what it is: the
+ * folder, new; else the path itself. */
+static sp_status whole_component(char **place)
+{
+    const char *name = sp_path_base(*place);
+    bool weights = sp_starts_with(name, "diffusion_pytorch_model") || strcmp(name, "model.safetensors") == 0;
+    if (!weights || sp_path_is_folder(*place)) return SP_OK;
+    char *config = sp_path_beside(*place, "config.json");
+    if (!config) return SP_MEMORY;
+    bool told = sp_path_exists(config);
+    sp_free(config);
+    if (!told) return SP_OK;
+    int length = (int)(name - *place); /* up to the slash, which stays where it is all there is */
+    char *folder = length ? sp_format("%.*s", length > 1 ? length - 1 : 1, *place) : sp_strdup(".");
+    if (!folder) return SP_MEMORY;
+    sp_free(*place);
+    *place = folder;
+    return SP_OK;
+}
+
 static sp_status describe(const splam_inspect_options *o, sp_string *out)
 {
     char *place;
     sp_device *device;
     SP_TRY(sp_device_of(o->device, &device));
     SP_TRY(sp_model_path(o->path, &place));
-    sp_status status = inspect_at(place, o->prediction_type, device, out);
+    sp_status status = whole_component(&place);
+    if (!status) status = inspect_at(place, o->prediction_type, device, out);
     sp_free(place);
     return status;
 }
