@@ -65,9 +65,11 @@ static void append_flags(void **state, const char *name, const json_t *descripti
 {
     const char *flag;
     json_t *value, *none = json_integer(0);
+    bool huber = strcmp(case_text(json_object_get(description, "flags"), "loss-type"), "huber") == 0;
     json_object_foreach(json_object_get(description, "flags"), flag, value)
     {
         if (strcmp(flag, "skip") == 0 && json_equal(value, none)) continue; /* progressive */
+        if (strcmp(flag, "huber-c") == 0 && !huber) continue;
         sp_string_append_format(line, " --%s ", flag);
         if (json_is_string(value))
             sp_string_append_format(line, "%s", json_string_value(value));
