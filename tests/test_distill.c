@@ -65,11 +65,11 @@ static void append_flags(void **state, const char *name, const json_t *descripti
 {
     const char *flag;
     json_t *value, *none = json_integer(0);
-    bool huber = strcmp(case_text(json_object_get(description, "flags"), "loss-type"), "huber") == 0;
+    const char *loss = json_string_value(json_object_get(json_object_get(description, "flags"), "loss-type"));
     json_object_foreach(json_object_get(description, "flags"), flag, value)
     {
         if (strcmp(flag, "skip") == 0 && json_equal(value, none)) continue; /* progressive */
-        if (strcmp(flag, "huber-c") == 0 && !huber) continue;
+        if (strcmp(flag, "huber-c") == 0 && loss && strcmp(loss, "l2") == 0) continue;
         sp_string_append_format(line, " --%s ", flag);
         if (json_is_string(value))
             sp_string_append_format(line, "%s", json_string_value(value));
