@@ -140,7 +140,8 @@ static void what_a_flow_has_no_place_for(void **state)
 {
     sp_distill_options o = replay_of(state, "distill-flow-lcm", "refused");
     set_objective(&o, SP_OBJECTIVE_DMD);
-    refuse(o, SP_UNSUPPORTED, "is a flow model, which `objective` dmd is not supported with yet");
+    o.objective.gan_weight = 0.1;
+    refuse(o, SP_UNSUPPORTED, "`gan_weight` is of a discriminator on the features of a UNet's middle block");
     set_objective(&o, SP_OBJECTIVE_SPLAM);
     o.given.gamma_conditioning = "embedding";
     o.objective.conditioning = SP_GAMMA_EMBEDDING;
@@ -179,10 +180,10 @@ static void splam_at_gamma_one_trains_lcm(void **state)
                      weights_of(in_folder(state, "splam"), "transformer_ema"));
 }
 
-static void resumed_equals_undisturbed(void **state)
+/* Stopped in the middle, as all of it was whole. */
+static void check_resumed(void **state, sp_distill_options o)
 {
-    sp_distill_options o = run_of(state, "whole");
-    o.objective.starts = SP_START_LOGIT_NORMAL;
+    o.given.output = in_folder(state, "whole");
     assert_ok(sp_distill(&o, NULL));
     o.given.output = in_folder(state, "resumed");
     int left = 2;
@@ -194,9 +195,32 @@ static void resumed_equals_undisturbed(void **state)
                      weights_of(in_folder(state, "resumed"), "transformer"));
     assert_same_file(weights_of(in_folder(state, "whole"), "transformer_ema"),
                      weights_of(in_folder(state, "resumed"), "transformer_ema"));
+}
+
+static void resumed_equals_undisturbed(void **state)
+{
+    sp_distill_options o = run_of(state, "resumed");
+    o.objective.starts = SP_START_LOGIT_NORMAL;
+    check_resumed(state, o);
+    o.given.resume = "latest";
     o.objective.starts = SP_START_GRID;
     assert_status(sp_distill(&o, NULL), SP_ARGUMENT);
     assert_message("timestep_sampling");
+}
+
+/* The student's part and the fake score's, of whole networks and of adapters over one teacher. */
+static void matching_resumed_equals_undisturbed(void **state)
+{
+    sp_distill_options o = run_of(state, "resumed");
+    set_objective(&o, SP_OBJECTIVE_DMD);
+    o.objective.fake_score_steps = 1;
+    check_resumed(state, o);
+    assert_ok(sp_remove_tree(in_folder(state, "whole")));
+    assert_ok(sp_remove_tree(in_folder(state, "resumed")));
+    o.given.lora_rank = o.lora.rank = 2;
+    o.given.lora_merged = true;
+    o.lora.alpha = 2;
+    check_resumed(state, o);
 }
 
 /* Blocks are recomputed by memory, and no bit depends on it. The table of positions is what it was. */
@@ -410,6 +434,7 @@ static const struct {
     {SP_OBJECTIVE_PCM, "FlowMatchEulerDiscreteScheduler", "ddim", 4},
     {SP_OBJECTIVE_TCD, "FlowMatchEulerDiscreteScheduler", "tcd", 4},
     {SP_OBJECTIVE_PROGRESSIVE, "FlowMatchEulerDiscreteScheduler", "ddim", 4},
+    {SP_OBJECTIVE_DMD, "FlowMatchLCMScheduler", "lcm", 4},
 };
 
 /* What a student is sampled with stands in its scheduler's file, with the teacher's shift. */
@@ -447,7 +472,9 @@ static void students_draw(void **state)
         set_objective(&o, students[i].objective);
         o.given.validation_steps = 4;
         o.given.validation_prompts = 2;
-        o.measures_error = true;
+        bool dmd = students[i].objective == SP_OBJECTIVE_DMD; /* which follows no trajectory */
+        o.measures_error = !dmd;
+        if (dmd) o.objective.fake_score_steps = 1;
         assert_ok(sp_distill(&o, NULL));
         assert_true(sp_path_exists(in_folder(state, "student/validation-4.png")));
         json_t *index, *settings;
@@ -531,6 +558,7 @@ int main(void)
         with_pictures(what_a_flow_has_no_place_for),
         with_pictures(splam_at_gamma_one_trains_lcm),
         with_pictures(resumed_equals_undisturbed),
+        with_pictures(matching_resumed_equals_undisturbed),
         with_pictures(recomputing_changes_no_bit),
         with_pictures(caches_are_filled_up_again), with_pictures(fewer_tokens_are_kept_in_mind),
         with_pictures(the_third_encoder_is_kept_in_mind),

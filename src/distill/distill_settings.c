@@ -149,9 +149,10 @@ static bool same_folder(const char *a, const char *b)
 /* What a transformer has no place for. */
 static sp_status check_flow(const sp_distill_options *o)
 {
-    if (o->objective.objective == SP_OBJECTIVE_DMD)
-        return sp_fail(SP_UNSUPPORTED, "%s is a flow model, which `objective` dmd is not supported with yet",
-                       o->given.teacher);
+    if (sp_matching_has_discriminator(&o->objective))
+        return sp_fail(SP_UNSUPPORTED,
+                       "`gan_weight` is of a discriminator on the features of a UNet's middle block, and %s has a "
+                       "transformer", o->given.teacher);
     if (o->objective.conditioning == SP_GAMMA_EMBEDDING)
         return sp_fail(SP_UNSUPPORTED, "`gamma_conditioning` embedding needs a cond_proj, and %s has a transformer, "
                                        "which has no place for one; take time", o->given.teacher);

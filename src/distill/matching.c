@@ -30,8 +30,8 @@ int sp_matching_student_step(const sp_objective_settings *settings, uint64_t see
 
 sp_matching_range sp_matching_range_of(const sp_path *path, bool fake_score)
 {
-    int last = sp_path_last(path);
-    if (fake_score) return (sp_matching_range){0, last};
+    int last = sp_path_last(path), first = last - path->timesteps + 1; /* a flow's tick 0 has no noise */
+    if (fake_score) return (sp_matching_range){first, last};
     return (sp_matching_range){(int)rint(0.02 * path->timesteps), (int)fmin(rint(0.98 * path->timesteps), last)};
 }
 

@@ -18,6 +18,9 @@
  *   fake score   t uniform in 0 .. T - 1; loss mean (m - m*)^2 of its output m at (z_t, t) and what a network that knew
  *                x and the noise would put out, m* = noise or v
  *
+ * On a flow timesteps are ticks, which are shifted (diffusion/path.h): tau_j = k (n - j), so 1, 3/4, 2/4, 1/4 shifted
+ * once; t in 1 .. T for the fake score; z = (1 - t) x + t noise, x = z - t m, m* = noise - x.
+ *
  * With a discriminator (gan_weight > 0) both losses have a term more, of the logit D that a head gives of the middle
  * block's features of the fake score (models/discriminator.h), of latents noised to a timestep of their own, t' uniform
  * in 0 .. T - 1 and the noise fresh: x' = alpha x + sigma noise, and x0' likewise of a latent x0 of the data

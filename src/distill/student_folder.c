@@ -100,9 +100,9 @@ static json_t *table_scheduler(const sp_objective_settings *objective)
 static json_t *flow_scheduler(const sp_objective_settings *objective)
 {
     int steps = sp_objective_distilled_steps(objective);
-    bool tcd = objective->objective == SP_OBJECTIVE_TCD;
+    bool tcd = objective->objective == SP_OBJECTIVE_TCD, dmd = objective->objective == SP_OBJECTIVE_DMD;
     json_t *json = json_pack("{s:s, s:s}", "_class_name",
-                             steps || tcd ? "FlowMatchEulerDiscreteScheduler" : "FlowMatchLCMScheduler",
+                             (steps && !dmd) || tcd ? "FlowMatchEulerDiscreteScheduler" : "FlowMatchLCMScheduler",
                              "_diffusers_version", "0.35.0");
     bool made = json != NULL;
     if (made && steps) made = json_object_set_new(json, "_distilled_steps", json_integer(steps)) == 0;

@@ -109,8 +109,8 @@ static const splam_option options[] = {
     {SP_INTEGER(fake_score_steps, 1, 1000, SPLAM_UNSET), .argument = "N",
      .help = "dmd: optimiser steps of the fake score before each of the student's", .otherwise = "5"},
     {SP_NUMBER(gan_weight, 0, 1e6, SPLAM_UNSET), .argument = "X",
-     .help = "dmd: weight of a discriminator's loss beside the student's, 0.001 in DMD2; 0: no discriminator, and no "
-             "picture is looked at",
+     .help = "dmd of UNets: weight of a discriminator's loss beside the student's, 0.001 in DMD2; 0: no "
+             "discriminator, and no picture is looked at",
      .otherwise = "0"},
     {SP_NUMBER(gan_fake_score_weight, 1e-9, 1e6, SPLAM_UNSET), .argument = "X",
      .needs = "gan_weight",

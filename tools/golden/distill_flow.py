@@ -1,5 +1,6 @@
 """Few-step distillation of flow matching teachers in plain PyTorch: the chord form of sub-path linear approximation
-(splam), latent consistency (lcm), phased consistency (pcm), trajectory consistency (tcd), progressive distillation.
+(splam), latent consistency (lcm), phased consistency (pcm), trajectory consistency (tcd), progressive distillation,
+distribution matching (dmd).
 
 On a flow z_t = (1 - t) x0 + t noise, and the network gives the velocity v = noise - x0. So a step is z + (t' - t) v,
 the clean estimate z - t v, and nothing divides. A point on the teacher's straight segment between z_s and z_e is the
@@ -144,6 +145,71 @@ def progressive(teacher, student, ema, flow, settings, draw):
     return weight * x0, weight * target
 
 
+# ---- distribution matching ----
+
+def made(flow, network, z, t, prompt):
+    return flow.step(z, flow.velocity(network, z, t, prompt), t, torch.zeros_like(t))
+
+
+def student_ticks(flow, settings):
+    n = settings["student-steps"]
+    return [flow.count // n * (n - j) for j in range(n)]
+
+
+def simulate(student, flow, settings, draw):
+    """(z_j, t_j): see distill.simulate."""
+    ticks, noises, batch = student_ticks(flow, settings), draw["step_noise"].chunk(settings["student-steps"], dim=1), \
+        len(draw["index"])
+    times = [flow.time(torch.full((batch,), tick)) for tick in ticks]
+    z, j = noises[0], int(draw["index"][0])
+    for k in range(j):
+        x, to = made(flow, student, z, times[k], draw["prompt"]), times[k + 1]
+        z = flow.column(1 - to) * x + flow.column(to) * noises[k + 1]
+    return z, times[j]
+
+
+def matching_step(teacher, student, fake_score, flow, settings, draw, students):
+    """As distill.matching_step: (loss, prediction, target)."""
+    w, t = settings["guidance-scale-w"], flow.time(draw["timestep"])
+    with torch.no_grad():
+        z, tau = simulate(student, flow, settings, draw)
+    with torch.set_grad_enabled(students):
+        x = made(flow, student, z, tau, draw["prompt"])
+    z_t = (flow.column(1 - t) * x + flow.column(t) * draw["noise"]).detach()
+    if not students:
+        v, wanted = flow.velocity(fake_score, z_t, t, draw["prompt"]), draw["noise"] - x
+        return ((v - wanted) ** 2).mean(), v, wanted
+    with torch.no_grad():
+        cond, uncond = (made(flow, teacher, z_t, t, draw[which]) for which in ("prompt", "negative"))
+        real, fake = cond + w * (cond - uncond), made(flow, fake_score, z_t, t, draw["prompt"])
+        target = x - (fake - real) / (x - real).abs().mean(dim=(1, 2, 3), keepdim=True)
+    return 0.5 * ((x - target) ** 2).mean(), x, target
+
+
+def train_matching(folder, draws, flags, dtype=torch.float32):
+    """As train, of two networks in turn."""
+    settings = complete(flags)
+    teacher, config = load_teacher(folder, dtype)
+    networks = [copy.deepcopy(teacher).train().requires_grad_(True) for _ in range(2)]  # fake score, student
+    flow = Flow(config, dtype)
+    optimizers = [torch.optim.AdamW(network.parameters(), lr=settings["learning-rate"], betas=(0.9, 0.999), eps=1e-8,
+                                    weight_decay=0.0) for network in networks]
+    draws = {name: t.to(dtype) if t.is_floating_point() else t for name, t in draws.items()}
+    trace, losses, norms = {}, [], []
+    for step in range(settings["max-train-steps"]):
+        students = distill.is_students_turn(settings, step)
+        optimizers[students].zero_grad()
+        loss, prediction, wanted = matching_step(teacher, networks[1], networks[0], flow, settings,
+                                                 draw_of(draws, step, settings["train-batch-size"]), students)
+        loss.backward()
+        trace[f"prediction.{step}"], trace[f"target.{step}"] = prediction.detach(), wanted
+        norms.append(torch.nn.utils.clip_grad_norm_(networks[students].parameters(), MAX_GRADIENT_NORM).item())
+        optimizers[students].step()
+        losses.append(loss.item())
+    trace["loss"], trace["grad_norm"] = torch.tensor(losses), torch.tensor(norms)
+    return trace, networks[1], None
+
+
 OBJECTIVES = {"splam": splam, "lcm": splam, "pcm": pcm, "tcd": tcd, "progressive": progressive}
 
 
@@ -163,8 +229,8 @@ def add_adapters(student, settings, start):
 def draw_of(draws, k, batch):
     """A micro-batch's: numbers of the sub-path, latents, and the conditioning with and without the prompt."""
     names = ("encoder_hidden_states", "pooled_projections")
-    draw = {name: draws[f"{name}.{k}"] for name in ("latents", "noise", "index", "gamma", "end")
-            if f"{name}.{k}" in draws}
+    numbers = ("latents", "noise", "step_noise", "index", "timestep", "gamma", "end")
+    draw = {name: draws[f"{name}.{k}"] for name in numbers if f"{name}.{k}" in draws}
     draw["prompt"] = {name: draws[f"conditioning.{name}.{k}"] for name in names}
     draw["negative"] = {name: draws[f"negative.{name}"].expand(batch, *draws[f"negative.{name}"].shape[1:])
                         for name in names}
@@ -174,6 +240,8 @@ def draw_of(draws, k, batch):
 def train(folder, draws, flags, dtype=torch.float32, start=None):
     """As distill.train: (trace, student, ema)."""
     settings = complete(flags)
+    if settings["objective"] == "dmd":
+        return train_matching(folder, draws, flags, dtype)
     teacher, config = load_teacher(folder, dtype)
     student = copy.deepcopy(teacher).train().requires_grad_(True)
     if start:

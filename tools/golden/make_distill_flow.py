@@ -37,6 +37,8 @@ CASES = {
     "lora": (2, {
         "objective": "lcm", "learning-rate": 1e-3, "guidance-scale-w": 2.0, "lora-rank": 2, "lora-alpha": 2,
         "lora-targets": "all"}),
+    "dmd": (2, {
+        "objective": "dmd", "learning-rate": 1e-5, "guidance-scale-w": 2.0, "fake-score-steps": 2}),
 }
 
 
@@ -69,6 +71,24 @@ def make_draws(seed, batch, settings):
     return draws
 
 
+def make_matching_draws(seed, batch, settings):
+    """As make_distill's: every step of the student occurs, and both ends of the ranges."""
+    g, n = generator(seed), settings["student-steps"]
+    draws = {"negative.encoder_hidden_states": random_tensor(g, 1, TOKENS, CONTEXT),
+             "negative.pooled_projections": random_tensor(g, 1, POOLED)}
+    for k in range(settings["max-train-steps"]):
+        low, high = (20, 980) if distill_flow.distill.is_students_turn(settings, k) else (1, 1000)
+        draws[f"noise.{k}"] = random_tensor(g, batch, CHANNELS, SIDE, SIDE)
+        draws[f"step_noise.{k}"] = random_tensor(g, batch, CHANNELS * n, SIDE, SIDE)
+        draws[f"conditioning.encoder_hidden_states.{k}"] = random_tensor(g, batch, TOKENS, CONTEXT)
+        draws[f"conditioning.pooled_projections.{k}"] = random_tensor(g, batch, POOLED)
+        draws[f"index.{k}"] = torch.full((batch,), (5 * k + k // 2) % n)
+        draws[f"timestep.{k}"] = torch.randint(low, high + 1, (batch,), generator=g)
+        if k < 4:
+            draws[f"timestep.{k}"][:2] = torch.tensor([low, high])
+    return draws
+
+
 def make_start(teacher, settings, seed):
     """Starting values for adapters over the teacher: {LAYER.lora_A.weight: tensor}."""
     transformer, _ = distill_flow.load_teacher(teacher, torch.float32)
@@ -93,7 +113,7 @@ def write_case(name, seed, batch, flags):
     folder = case_folder(f"distill-flow-{name}")
     settings = distill_flow.complete({"train-batch-size": batch, **flags})
     teacher = os.path.join(folder, TEACHER)
-    draws = make_draws(seed, batch, settings)
+    draws = (make_matching_draws if settings["objective"] == "dmd" else make_draws)(seed, batch, settings)
     write_tensors(os.path.join(folder, "draws.safetensors"), draws)
     start = None
     if "lora-rank" in settings:
