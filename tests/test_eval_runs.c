@@ -324,7 +324,7 @@ static void test_damaged_pictures(void **state)
     snprintf(output, sizeof output, "%s", in_folder(state, "damaged"));
     o.output = output;
     o.step_count = 1;
-    o.metrics = "frechet";
+    o.metrics = "frechet", o.inception = NULL;
     must_eval(&o);
     path = picture(output, 1, 5);
     assert_ok(sp_read_file(path, &bytes, &size));
@@ -332,7 +332,7 @@ static void test_damaged_pictures(void **state)
     overwrite(path, bytes, size);
     assert_eval(&o, SPLAM_FORMAT, "000005.png");
     assert_eval(&o, SPLAM_FORMAT, "delete it and it will be drawn again");
-    o.metrics = "is";
+    o.metrics = "is", o.inception = p.inception;
     assert_eval(&o, SPLAM_FORMAT, "000005.png");
     assert_ok(sp_remove_tree(path));
     must_eval(&o);

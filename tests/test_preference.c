@@ -71,11 +71,23 @@ static int make_files(void **state)
     return 0;
 }
 
+/* Of networks and captions what METRICS need: the rest would be refused. */
+static void want(splam_score_options *o, const char *metrics)
+{
+    bool scores = strstr(metrics, "clip"), aesthetic = strstr(metrics, "aesthetic");
+    o->metrics = metrics;
+    o->clip = scores || aesthetic || strstr(metrics, "cmmd") ? clip : NULL;
+    o->aesthetic = aesthetic ? head : NULL;
+    o->pickscore = strstr(metrics, "pickscore") ? pickscore : NULL;
+    o->hps = strstr(metrics, "hps") ? hps : NULL;
+    o->captions = scores || o->pickscore || o->hps ? captions : NULL;
+}
+
 static splam_score_options options_of(const char *metrics)
 {
     splam_score_options o = splam_score_defaults();
-    o.a = set, o.metrics = metrics, o.captions = captions, o.json = true;
-    o.clip = clip, o.pickscore = pickscore, o.hps = hps, o.aesthetic = head;
+    o.a = set, o.json = true;
+    want(&o, metrics);
     return o;
 }
 
@@ -344,7 +356,8 @@ static void test_captions_of_broken_pictures_are_left_out(void **state)
     assert_true(number_of(&o, "count_a") == COPIES - 1);
     assert_ok(sp_write_file(lines, "two dogs\nA cat\n", 15));
     o.count = 2;
-    o.metrics = "clip";
+    want(&o, "clip");
+    o.captions = lines;
     double pair = number_of(&o, "clip_score"); /* one of each: what all of them together are */
     assert_true(fabs(whole - pair) < 1e-9);
     o.count = SPLAM_UNSET;
@@ -366,7 +379,7 @@ static void test_captions_of_broken_pictures_are_left_out(void **state)
 static void assert_same_number(const splam_score_options *o, const char *metrics, const char *key)
 {
     splam_score_options one = *o;
-    one.metrics = metrics;
+    want(&one, metrics);
     assert_true(number_of(&one, key) == number_of(o, key));
 }
 
@@ -381,7 +394,7 @@ static void test_weights_are_packed_once(void **state)
     unsigned long alone = sp_packed_count() - packs;
     assert_true(alone > 0);
     assert_int_equal(sp_runners_made() - runners, 2);
-    o.metrics = "clip,aesthetic,cmmd";
+    want(&o, "clip,aesthetic,cmmd");
     packs = sp_packed_count(), runners = sp_runners_made();
     number_of(&o, "cmmd");
     assert_int_equal(sp_packed_count() - packs, alone);
@@ -397,9 +410,9 @@ static void test_features_of_several_networks_are_kept(void **state)
     splam_score_options o = options_of("pickscore");
     o.features = in_folder(state, "several.safetensors");
     double alone = number_of(&o, "pickscore");
-    o.metrics = "hps";
+    want(&o, "hps");
     double other = number_of(&o, "hps");
-    o.metrics = "pickscore,hps";
+    want(&o, "pickscore,hps");
     unsigned long runners = sp_runners_made();
     assert_true(number_of(&o, "pickscore") == alone);
     assert_int_equal(sp_runners_made() - runners, 2);

@@ -548,7 +548,7 @@ static void test_distances_of_pictures(void **state)
     assert_ok(sp_dino_file_open(o.dino, &dino));
     for (int s = 0; s < 2; s++)
         row[s] = embeds_of(&dino.config, dino.weights, SP_TOWER_INPUT_DINO, two_sets[s]);
-    o.metrics = "fd";
+    o.metrics = "fd", o.clip = NULL;
     wanted = frechet_of_rows(&row[0], &row[1]);
     assert_true(wanted > 0 && fabs(number_of(&o, "fd_dino") / wanted - 1) < 1e-5);
     for (int s = 0; s < 2; s++)

@@ -42,9 +42,12 @@ sp_status sp_op_case_data(const sp_op_case *c, const sp_case_inputs *inputs, int
 
 /* fp32 rounds at 6e-8: approximated functions err by a few of that, sums of thousands of terms by a
  * few tens. bf16 rounds at 2^-8 = 3.9e-3: that once, for the result; attention rounds probabilities
- * and their gradients too. */
+ * and their gradients too. Its gradient subtracts dout . out, of an out that is rounded, and where one key stands for
+ * many that difference is small and the error of it 1 % (the same sums in double precision, out alone rounded). */
 double sp_op_case_tolerance(const sp_op_case *c, sp_dtype dtype)
 {
     static const double f32[] = {0, 1e-6, 2e-6, 4e-6, 8e-6}, bf16[] = {0, 4e-3, 4e-3, 1.2e-2, 1.2e-2};
-    return dtype == SP_BF16 ? bf16[c->class] : f32[c->class];
+    if (dtype != SP_BF16) return f32[c->class];
+    bool counted = c->op == &sp_op_attention_gradient && c->size[6] > 1;
+    return counted ? 2.4e-2 : bf16[c->class];
 }
