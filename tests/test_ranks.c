@@ -218,16 +218,19 @@ static void assert_same_trace(void *const *state, const char *a, const char *b)
     }
 
 /* huber-c and w: see assert_close. */
-static const char ten[] =
-    "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0 --huber-c 0.1 "
-    "--guidance-scale-w 2";
+#define TEN "--max-train-steps 10 --checkpointing-steps 4 --checkpoints-total-limit 0 --guidance-scale-w 2"
+static const char ten[] = TEN " --huber-c 0.1", ten_of_squares[] = TEN;
+
+static const char *with_trace(void *const *state, const char *output, const char *flags, const char *more)
+{
+    static char text[1024];
+    snprintf(text, sizeof text, "%s %s --trace %s/%s/trace", flags, more, (const char *)*state, output);
+    return text;
+}
 
 static const char *traced(void *const *state, const char *output, const char *more)
 {
-    static char text[1024];
-    snprintf(text, sizeof text, "%s %s --trace %s/%s/trace", ten, more, (const char *)*state,
-             output);
-    return text;
+    return with_trace(state, output, ten, more);
 }
 
 static void ranks_equal_one_process(void **state)
@@ -338,10 +341,10 @@ static void two_networks_of_ranks_equal_one_process(void **state)
     static const char dmd[] = "--objective dmd --fake-score-steps 2 --gan-weight 0.3 --gan-fake-score-weight 0.5";
     char more[200];
     assert_ok(sp_copy_file(golden("distill-dmd-gan/draws.safetensors"), in_folder(state, "draws.safetensors"), NULL));
-    must_distil(state, 2, 1, "two", traced(state, "two", dmd));
+    must_distil(state, 2, 1, "two", with_trace(state, "two", ten_of_squares, dmd));
     split_matching_draws("distill-dmd-gan", in_folder(state, "draws.safetensors"));
     snprintf(more, sizeof more, "%s --gradient-accumulation-steps 2", dmd);
-    must_distil(state, 1, 1, "in-turn", traced(state, "in-turn", more));
+    must_distil(state, 1, 1, "in-turn", with_trace(state, "in-turn", ten_of_squares, more));
     assert_same_bits(state, "two", "in-turn", 10);
     assert_same_trace(state, "two", "in-turn");
     assert_same_in_folders(state, "two", "in-turn", "checkpoint-10/fake_score_online.safetensors");
