@@ -339,7 +339,7 @@ static void check_transposed_packing(int64_t K, int64_t M, sp_dtype dtype, sp_dt
 static void transposed_weights_pack_alike(void **state)
 {
     (void)state;
-    if (sp_onednn_uses_amx()) skip();
+    if (sp_cpu_uses_amx()) skip();
     static const int64_t sizes[][2] = {{7, 5}, {150, 77}, {290, 64}, {2, 130}, {1056, 2100}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (sp_dtype stored = SP_F32; stored <= SP_F16; stored++) {

@@ -195,7 +195,7 @@ static void check_quantised(const layer *l, sp_dtype x)
     const bool pairs = sp_cpu_isa() == SP_ISA_AVX512_BF16 && x == SP_BF16 && l->make != tap_blocks;
     const sp_dtype wide = pairs ? SP_BF16 : SP_F32;
     comparison c;
-    if (pairs && sp_onednn_uses_amx()) return; /* bf16 weights are the library's there */
+    if (pairs && sp_cpu_uses_amx()) return; /* bf16 weights are the library's there */
     compare_layers(l, x, SP_Q8_0, wide, true, &c);
     if (strcmp(c.kernel[0], "reference") == 0) fail_msg("%s runs the reference kernel", l->name);
     if (strcmp(c.kernel[0], c.kernel[1]) == 0 && (x == SP_F32 || pairs)) { /* else the others are held in bf16 */

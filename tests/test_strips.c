@@ -127,7 +127,7 @@ static size_t arena_of(const sp_plan *plan)
 static void assert_same(const network *c, sp_dtype precision, const sp_tensor *whole, const sp_tensor *strips,
                         int64_t bytes)
 {
-    if (precision == SP_BF16 && sp_onednn_uses_amx()) /* oneDNN convolves, and may sum in another order */
+    if (precision == SP_BF16 && sp_cpu_uses_amx()) /* oneDNN convolves, and may sum in another order */
         assert_close_enough(whole, strips);
     else if (memcmp(whole->data, strips->data, sp_tensor_bytes(whole)) != 0)
         fail_msg("%lldx%lld, %lld to %lld channels, %s, %lld bytes: other bits in strips", (long long)c->H,
@@ -270,7 +270,7 @@ static void check_half(const sp_component *vae, sp_vae_half half, sp_shape shape
     sp_tensor in = random_tensor(shape, 3, 1);
     sp_tensor whole = run_half(vae, half, &in, precision, (sp_large_picture_limits){never, 0});
     sp_tensor strips = run_half(vae, half, &in, precision, (sp_large_picture_limits){100, 0});
-    if (precision == SP_BF16 && sp_onednn_uses_amx())
+    if (precision == SP_BF16 && sp_cpu_uses_amx())
         assert_close_enough(&strips, &whole);
     else
         assert_memory_equal(whole.data, strips.data, sp_tensor_bytes(&whole));

@@ -105,7 +105,7 @@ static void append_result(sp_string *out, sp_convolution_row layer, const contes
 /* Rows that are there already stay where this machine would not use them. */
 static bool keeps_row(const sp_convolution_row *row)
 {
-    return row->isa == sp_cpu_isa() && row->dtype == SP_BF16 && sp_onednn_uses_amx();
+    return row->isa == sp_cpu_isa() && row->dtype == SP_BF16 && sp_cpu_uses_amx();
 }
 
 static sp_status tune_case(tuning *t, const sp_op_case *of, sp_dtype dtype)

@@ -101,7 +101,7 @@ static sp_convolution_form of_weight_gradient(const sp_node *node, const sp_conv
     bool pairs =
         r->dtype == SP_BF16 && node->in[1]->dtype == SP_BF16 && r->isa == SP_ISA_AVX512_BF16;
     bool worth = r->C >= 64 && r->M >= 64 && r->positions >= 64;
-    if (!worth) return SP_CONVOLUTION_DIRECT;
+    if (!worth || (pairs && sp_cpu_uses_amx())) return SP_CONVOLUTION_DIRECT;
     if (pairs) return SP_CONVOLUTION_WINOGRAD_2_BF16;
     return r->positions >= 256 ? SP_CONVOLUTION_WINOGRAD_4 : SP_CONVOLUTION_WINOGRAD_2;
 }
@@ -130,7 +130,7 @@ sp_convolution_form sp_convolution_choice(const sp_node *node)
     if (direct_only || !sp_convolution_describe(node, &layer)) return SP_CONVOLUTION_DIRECT;
     if (node->samples) layer.positions = layer.positions / sp_dim(node->in[0], 0) * node->samples;
     if (node->op == &sp_op_conv2d_weight_gradient) return of_weight_gradient(node, &layer);
-    if (layer.dtype == SP_BF16 && sp_onednn_uses_amx()) return SP_CONVOLUTION_DIRECT;
+    if (layer.dtype == SP_BF16 && sp_cpu_uses_amx()) return SP_CONVOLUTION_DIRECT;
     for (size_t i = 0; i < sp_convolution_table_count; i++)
         if (sp_convolution_same_layer(&sp_convolution_table[i], &layer))
             return sp_convolution_table[i].form;

@@ -44,7 +44,7 @@ static sp_dtype first_dtype(const sp_node *node)
 static bool varies_by_batch(const sp_device *device, sp_dtype dtype)
 {
     (void)device;
-    return dtype == SP_BF16 && sp_onednn_uses_amx();
+    return dtype == SP_BF16 && sp_cpu_uses_amx();
 }
 
 static sp_status prepare(sp_device *device, const sp_node *node, sp_kernel *out)

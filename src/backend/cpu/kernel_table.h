@@ -42,7 +42,8 @@ void sp_onednn_name(char *out);
 enum { SP_ONEDNN_NAME = 64 };
 /* Tells oneDNN the cap; before any of its primitives is made. */
 void sp_onednn_limit_isa(sp_isa isa);
-/* The library multiplies bf16 in AMX tiles, some eight times as fast as vectors do. */
-bool sp_onednn_uses_amx(void);
+/* Products of bf16 may be made in AMX tiles, six to twelve times as fast as in vectors: the processor has them, the
+ * system lets this process use them, and no cap forbids it (oneDNN's ONEDNN_MAX_CPU_ISA counts for all). */
+bool sp_cpu_uses_amx(void);
 
 #endif

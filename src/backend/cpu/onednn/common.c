@@ -61,7 +61,7 @@ void sp_onednn_name(char *out)
         snprintf(out, SP_ONEDNN_NAME, "%d.%d.%d %#x", v->major, v->minor, v->patch, (unsigned)isa);
 }
 
-bool sp_onednn_uses_amx(void)
+bool sp_cpu_uses_amx(void)
 {
     return dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx;
 }

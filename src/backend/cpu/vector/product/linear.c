@@ -224,7 +224,7 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
         return SP_UNSUPPORTED;
     bool turned = ((const sp_linear_options *)node->options)->transposed;
     bool quantised = sp_weight_held(node->in[1], x, turned) == SP_Q8_0; /* which the library would keep as bf16 */
-    if (x->dtype == SP_BF16 && sp_onednn_uses_amx() && !quantised) return SP_UNSUPPORTED;
+    if (x->dtype == SP_BF16 && sp_cpu_uses_amx() && !quantised) return SP_UNSUPPORTED;
     return create(node, sp_channels(y), turned, false, out);
 }
 

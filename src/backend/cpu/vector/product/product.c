@@ -137,6 +137,10 @@ SP_INLINE void product(const sp_product *p, const bool pairs)
 void sp_product_run(const sp_product *p)
 {
 #if defined(__AVX512BF16__)
+    if (p->tiles) {
+        sp_tile_product(p);
+        return;
+    }
     if (p->pairs) {
         product(p, true);
         return;

@@ -31,7 +31,12 @@ typedef struct {
     /* Elements of a and b are pairs of bf16 that lie next to each other in k; depth and strides
      * count pairs. Only where sp_product_takes_pairs. */
     bool pairs;
+    /* In AMX tiles. A's pairs then lie one behind the other in k (a_column 1), and 16 pairs of k are a sum that is
+     * added to C: still one order whatever the blocking in rows and columns. Only where sp_cpu_uses_amx. */
+    bool tiles;
 } sp_product;
+
+#define SP_TILE_PAIRS 16 /* of k that are multiplied at a time; the rest of a depth is filled up with zeros */
 
 #define sp_product_run SP_ISA_SYMBOL(sp_product_run)
 void sp_product_run(const sp_product *product);
@@ -41,6 +46,10 @@ void sp_product_run(const sp_product *product);
 #else
 #define sp_product_takes_pairs false
 #endif
+
+/* tile_product.c: p->tiles. */
+#define sp_tile_product SP_ISA_SYMBOL(sp_tile_product)
+void sp_tile_product(const sp_product *product);
 
 /* to[j*to_row + i] = from[i*from_row + j] for i < rows, j < columns; elements of 32 bits. */
 #define sp_transpose SP_ISA_SYMBOL(sp_transpose)
