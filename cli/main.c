@@ -64,8 +64,9 @@ int cli_check_stdout(void)
 static const char environment[] =
     "SPLAM_PROFILE=1 in the environment prints where the time went, by operator and kernel, after\n"
     "each part of a model; SPLAM_PROFILE=shapes by shape too. SPLAM_MAX_ISA=baseline, avx2,\n"
-    "avx512 or avx512_bf16 keeps to smaller processors' instructions. SPLAM_CONVOLUTIONS=direct\n"
-    "leaves Winograd's transforms out: slower, with rounding errors of 1e-7 for up to 5e-6.";
+    "avx512 or avx512_bf16 (without AMX) keeps to smaller processors' instructions.\n"
+    "SPLAM_CONVOLUTIONS=direct leaves Winograd's transforms out: slower, with rounding errors of 1e-7\n"
+    "for up to 5e-6.";
 
 static void print_help(void)
 {

@@ -78,7 +78,8 @@ level_of() {
     baseline) echo 0 ;;
     avx2) echo 1 ;;
     avx512) echo 2 ;;
-    *) echo 3 ;;
+    avx512_bf16) echo 3 ;;
+    *) echo 4 ;;
     esac
 }
 
@@ -96,6 +97,7 @@ native=baseline
 has avx2 fma f16c bmi2 movbe && native=avx2
 [ $native = avx2 ] && has avx512f avx512bw avx512cd avx512dq avx512vl && native=avx512
 [ $native = avx512 ] && has avx512_bf16 && native=avx512_bf16
+[ $native = avx512_bf16 ] && has amx_tile amx_bf16 && native=amx
 asked=${SPLAM_MAX_ISA:-$native}
 [ "$(level_of "$asked")" -ge "$(level_of "$native")" ] || native=$asked
 

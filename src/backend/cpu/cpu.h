@@ -20,9 +20,11 @@ typedef enum {
 } sp_isa;
 
 /* The best instruction set of this processor, capped by the environment variable SPLAM_MAX_ISA (one
- * of the names above; any other value is warned about and ignored). Found once per process, before
- * the first kernel is prepared. */
+ * of the names above, or amx, which caps nothing; any other value is warned about and ignored). Found once per process,
+ * before the first kernel is prepared. */
 sp_isa sp_cpu_isa(void);
+/* Whether kernels of avx512_bf16 may go on to AMX where there is one (sp_cpu_uses_amx): no cap was given. */
+bool sp_cpu_allows_amx(void);
 /* Calls the function compiled for this processor: FUNCTION_baseline, FUNCTION_avx2, ... */
 #define SP_ISA_CALL(function, ...)                                                                                     \
     (sp_cpu_isa() == SP_ISA_AVX512_BF16 ? function##_avx512bf16(__VA_ARGS__)                                           \

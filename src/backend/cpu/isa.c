@@ -7,6 +7,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sp_isa found; /* written once, under `once` */
+static bool amx_allowed = true; /* likewise */
 
 static const char *const names[SP_ISA_COUNT] = {
 #define X(name, text) text,
@@ -31,17 +32,24 @@ static void detect(void)
 {
     found = of_processor();
     const char *cap = getenv("SPLAM_MAX_ISA");
-    if (!cap || !*cap) return;
+    if (!cap || !*cap || strcmp(cap, "amx") == 0) return;
     for (int i = 0; i < SP_ISA_COUNT; i++) {
         if (strcmp(cap, names[i]) != 0) continue;
         if (i < (int)found) found = (sp_isa)i;
+        amx_allowed = false;
         return;
     }
-    sp_log_warn("SPLAM_MAX_ISA is '%s', not baseline, avx2, avx512 or avx512_bf16; ignored", cap);
+    sp_log_warn("SPLAM_MAX_ISA is '%s', not baseline, avx2, avx512, avx512_bf16 or amx; ignored", cap);
 }
 
 sp_isa sp_cpu_isa(void)
 {
     pthread_once(&once, detect);
     return found;
+}
+
+bool sp_cpu_allows_amx(void)
+{
+    pthread_once(&once, detect);
+    return found == SP_ISA_AVX512_BF16 && amx_allowed;
 }

@@ -3,6 +3,7 @@
 #include "backend/cpu/measure/peak.h"
 #include "backend/cpu/measure/peak_kernel.h"
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/kernel_table.h"
 #include "base/parallel.h"
 #include "base/progress.h"
 
@@ -106,6 +107,6 @@ static double measure_memory(sp_device *device)
 void sp_cpu_measure_peak(sp_device *device, sp_peak *out)
 {
     *out = (sp_peak){.f32_flops = measure_arithmetic(loops()->f32),
-                     .bf16_flops = measure_arithmetic(loops()->bf16),
+                     .bf16_flops = measure_arithmetic(sp_cpu_uses_amx() ? loops()->amx : loops()->bf16),
                      .bytes = measure_memory(device)};
 }

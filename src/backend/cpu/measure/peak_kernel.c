@@ -2,7 +2,7 @@
 #include "backend/cpu/measure/peak_kernel.h"
 #include "backend/cpu/kernel_table.h"
 #ifdef __AVX512BF16__
-#include <immintrin.h>
+#include "backend/cpu/vector/product/amx.h"
 #endif
 
 /* Enough independent sums to fill two units of a latency of four, and to leave registers for the
@@ -47,8 +47,34 @@ static double bf16(int64_t rounds, float *result)
         *result += _mm512_cvtss_f32(sum[i]);
     return 4.0 * WIDTH * SUMS * (double)rounds;
 }
+
+/* Four tiles of sums of two by two tiles of factors, as in products: 16 rows, 16 columns and 32 terms each. */
+SP_AMX static double amx(int64_t rounds, float *result)
+{
+    float sums[16][16];
+    sp_amx_set_shapes(16, 16);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int64_t round = 0; round < rounds; round++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, sizeof sums[0]);
+    _tile_release();
+    *result += sums[0][0];
+    return 4 * 2.0 * 16 * 16 * 32 * (double)rounds;
+}
 #else
 #define bf16 f32 /* products of bf16 are made in f32 */
+#define amx f32  /* never run */
 #endif
 
-const sp_peak_loops SP_ISA_SYMBOL(sp_peak_loops) = {f32, bf16};
+const sp_peak_loops SP_ISA_SYMBOL(sp_peak_loops) = {f32, bf16, amx};

@@ -8,6 +8,7 @@
 typedef struct {
     double (*f32)(int64_t rounds, float *result);
     double (*bf16)(int64_t rounds, float *result);
+    double (*amx)(int64_t rounds, float *result); /* only where sp_cpu_uses_amx */
 } sp_peak_loops;
 
 extern const sp_peak_loops sp_peak_loops_baseline;

@@ -25,11 +25,11 @@ dnnl_engine_t sp_onednn_engine(void)
 
 void sp_onednn_limit_isa(sp_isa isa)
 {
-    static const dnnl_cpu_isa_t limit[SP_ISA_COUNT] = {
+    const dnnl_cpu_isa_t limit[SP_ISA_COUNT] = {
         [SP_ISA_BASELINE] = dnnl_cpu_isa_sse41,
         [SP_ISA_AVX2] = dnnl_cpu_isa_avx2,
         [SP_ISA_AVX512] = dnnl_cpu_isa_avx512_core_vnni,
-        [SP_ISA_AVX512_BF16] = dnnl_cpu_isa_all,
+        [SP_ISA_AVX512_BF16] = sp_cpu_allows_amx() ? dnnl_cpu_isa_all : dnnl_cpu_isa_avx512_core_bf16,
     };
     /* ONEDNN_MAX_CPU_ISA may hold it lower still; setting "all" would lift that. */
     if (limit[isa] != dnnl_cpu_isa_all) dnnl_set_max_cpu_isa(limit[isa]);

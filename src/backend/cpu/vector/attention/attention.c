@@ -169,6 +169,9 @@ sp_status SP_KERNEL(attention)(const sp_node *node, sp_kernel *out)
 {
     if (!sp_attention_fits(node, node->out[1])) return SP_UNSUPPORTED;
     sp_attention_shape a = sp_attention_shape_of(node, KEY_LIMIT);
+#if defined(__AVX512BF16__)
+    if (a.amx) return sp_attention_amx(node, out);
+#endif
     if (a.pairs) return sp_attention_pairs(node, out);
     workspace w;
     SP_TRY(sp_workers_prepare(sp_attention_tiles(&a), workspace_lay(&a, NULL, &w), out));

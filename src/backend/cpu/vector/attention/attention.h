@@ -17,8 +17,8 @@ typedef struct {
     float scale, log2_scale; /* log2_scale = scale * log2(e) */
     float last_key; /* added to the last key's scores, which are not scaled yet: log(copies) / scale */
     bool causal;
-    bool
-        pairs; /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
+    bool pairs; /* products of pairs of bf16: tensors are bf16, and tokens whole pairs of channels */
+    bool amx;   /* these in AMX tiles */
     int64_t key_block; /* keys at a time */
 } sp_attention_shape;
 
@@ -47,6 +47,7 @@ static inline sp_attention_shape sp_attention_shape_of(const sp_node *node, int6
     };
     a.head = a.channels / a.heads;
     a.pairs = sp_product_takes_pairs && a.dtype == SP_BF16 && a.head % 2 == 0;
+    a.amx = a.pairs && sp_cpu_uses_amx();
     a.key_block = sp_key_block(a.keys > 0 ? a.keys : 1, key_limit);
     return a;
 }
@@ -97,6 +98,10 @@ static inline int64_t sp_attention_tiles(const sp_attention_shape *a)
 {
     return a->samples * a->heads * sp_ceil_div(a->queries, SP_TILE);
 }
+
+/* attention_amx.c; only where sp_cpu_uses_amx, of pairs. */
+#define sp_attention_amx SP_ISA_SYMBOL(sp_attention_amx)
+sp_status sp_attention_amx(const sp_node *node, sp_kernel *out);
 
 /* attention_pairs.c; only where sp_product_takes_pairs. */
 #define sp_attention_pairs SP_ISA_SYMBOL(sp_attention_pairs)
@@ -165,14 +170,15 @@ static inline void sp_head_pair(const sp_attention_shape *a, const void *data, i
                     i + 1 < count ? from + (i + 1) * a->channels : NULL, a->head);
 }
 
-/* One head of `count` tokens of bf16 as it is, pairs of channels in rows one behind the other. */
-static inline void sp_head_copy(const sp_attention_shape *a, const void *data, int64_t offset,
-                                int64_t count, float *to)
+/* One head of `count` tokens of bf16 as it is, pairs of channels in rows of length `row`; those past the head are 0. */
+static inline void sp_head_copy(const sp_attention_shape *a, const void *data, int64_t offset, int64_t count, float *to,
+                                int64_t row)
 {
-    for (int64_t i = 0; i < count; i++)
-        sp_row_copy(to + i * (a->head / 2),
-                    (const float *)((const uint16_t *)data + offset + i * a->channels),
-                    a->head / 2);
+    int64_t pairs = a->head / 2;
+    for (int64_t i = 0; i < count; i++, to += row) {
+        sp_row_copy(to, (const float *)((const uint16_t *)data + offset + i * a->channels), pairs);
+        if (row > pairs) memset(to + pairs, 0, (size_t)(row - pairs) * sizeof *to);
+    }
 }
 
 /* Keys k0.. that come after query q0 + lane are masked in that lane. */

@@ -8,7 +8,7 @@
  * Where there are fewer heads than would keep all workers busy, tiles of queries make dQ and then blocks of keys dK and
  * dV, each with P and dS of its own: seven products for five, and the same sums in the same order.
  * Where products of bf16 pairs are fast, each operand is kept in pairs along the dimension that its
- * product sums over. */
+ * product sums over; for AMX tiles the left factors lie with it one behind the other. */
 #include "backend/cpu/vector/attention/attention.h"
 
 enum { Q, K, V, OUT, LOG_SUM, DOUT };
@@ -30,6 +30,7 @@ typedef struct {
     sharing how;
     int64_t row;   /* the head's dimension rounded up to whole vectors */
     int64_t k_row; /* row length of workspace k and v in elements of 32 bits */
+    int64_t depth; /* of sums over channels */
     void *const *in, *const *out;
     float *scratch;
 } task;
@@ -37,11 +38,12 @@ typedef struct {
 /* One worker's memory. Lanes and rows past the head's end are 0. Where there are two layouts the
  * second is that of pairs. */
 typedef struct {
-    float *k, *v;                  /* [keys][row]; bf16 [keys][head] */
-    float *k_columns;              /* k itself; pairs of keys [keys/2][head] */
+    float *k, *v;                  /* [keys][row]; bf16 [keys][head], for AMX [keys][depth] pairs */
+    float *k_columns;              /* k itself; pairs of keys [keys/2][head], for AMX [head][keys/2] */
+    float *k_pairs;                /* for AMX: the former, before it is turned */
     float *dk, *dv;                /* [keys][row], or of a piece */
     float *q, *dout;               /* [SP_TILE][row]; pairs of queries [SP_TILE/2][row] */
-    float *q_turned, *dout_turned; /* [head][SP_TILE]; pairs of channels [head/2][SP_TILE] */
+    float *q_turned, *dout_turned; /* [head][SP_TILE]; pairs of channels [depth][SP_TILE] */
     float *dq_turned;              /* [head][SP_TILE] */
     float *rows;                   /* [SP_TILE][head] */
     float *s, *dp;                 /* [key_block][SP_TILE]; become P^T and dS^T */
@@ -50,15 +52,27 @@ typedef struct {
     float *shift, *delta;          /* [SP_TILE]; shift: -log_sum in units of log 2 */
 } workspace;
 
+/* What a sum over channels has: their number, or that of their pairs, of whole tiles where the rest is 0. */
+static int64_t channel_depth(const sp_attention_shape *a)
+{
+    return a->amx ? sp_round_up(a->head / 2, SP_AMX_PAIRS) : a->pairs ? a->head / 2 : a->head;
+}
+
+static int64_t key_pairs(const sp_attention_shape *a)
+{
+    return sp_ceil_div(a->keys, 2);
+}
+
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const sp_attention_shape *a, const sharing *how, float *base, workspace *w)
 {
     int64_t used = 0, made = how->piece ? how->piece : a->keys;
-    int64_t row = sp_round_up(a->head, SP_LANES), turned = a->head * SP_TILE,
-            block = a->key_block * SP_TILE;
+    int64_t row = sp_round_up(a->head, SP_LANES), depth = channel_depth(a), block = a->key_block * SP_TILE;
+    int64_t turned = (a->head > depth ? a->head : depth) * SP_TILE;
     w->k = sp_take(base, &used, a->keys * row);
     w->v = sp_take(base, &used, a->keys * row);
-    w->k_columns = a->pairs ? sp_take(base, &used, sp_ceil_div(a->keys, 2) * a->head) : w->k;
+    w->k_columns = a->pairs ? sp_take(base, &used, key_pairs(a) * a->head) : w->k;
+    w->k_pairs = a->amx ? sp_take(base, &used, key_pairs(a) * a->head) : w->k_columns;
     w->dk = sp_take(base, &used, made * row);
     w->dv = sp_take(base, &used, made * row);
     w->q = sp_take(base, &used, SP_TILE * row);
@@ -97,8 +111,9 @@ static void head_product(const task *t, const block *b, const float *a, const fl
                                  .c_row = SP_TILE,
                                  .rows = b->keys,
                                  .columns = b->lanes,
-                                 .depth = shape->pairs ? shape->head / 2 : shape->head,
-                                 .pairs = shape->pairs});
+                                 .depth = t->depth,
+                                 .pairs = shape->pairs,
+                                 .amx = shape->amx});
 }
 
 /* C [keys][row] += A B for A [keys][SP_TILE] and B [queries][row]. */
@@ -117,25 +132,28 @@ static void query_product(const task *t, const block *b, const float *a, const f
                                  .columns = t->row,
                                  .depth = sp_ceil_div(b->count, step),
                                  .accumulate = true,
-                                 .pairs = t->shape.pairs});
+                                 .pairs = t->shape.pairs,
+                                 .amx = t->shape.amx});
 }
 
 /* dQ^T [head][lanes] += K^T dS^T */
 static void key_product(const task *t, const workspace *w, const block *b)
 {
-    int64_t step = t->shape.pairs ? 2 : 1, a_column = t->shape.pairs ? t->shape.head : t->row;
+    const sp_attention_shape *a = &t->shape;
+    int64_t step = a->pairs ? 2 : 1, a_row = a->amx ? key_pairs(a) : 1, a_column = a->amx ? 1 : a->pairs ? a->head : t->row;
     sp_product_run(&(sp_product){.a = w->k_columns + b->k0 / step * a_column,
-                                 .a_row = 1,
+                                 .a_row = a_row,
                                  .a_column = a_column,
                                  .b = w->ds_columns,
                                  .b_row = SP_TILE,
                                  .c = w->dq_turned,
                                  .c_row = SP_TILE,
-                                 .rows = t->shape.head,
+                                 .rows = a->head,
                                  .columns = b->lanes,
                                  .depth = sp_ceil_div(b->keys, step),
                                  .accumulate = b->k0 > 0,
-                                 .pairs = t->shape.pairs});
+                                 .pairs = a->pairs,
+                                 .amx = a->amx});
 }
 
 static void score_block(const task *t, const workspace *w, const block *b)
@@ -256,9 +274,12 @@ static void load_keys(const task *t, const workspace *w, int64_t n, int64_t h, i
     const sp_attention_shape *a = &t->shape;
     int64_t offset = sp_head_offset(a, a->keys, n, first, h), at = first * t->k_row;
     if (a->pairs) {
-        sp_head_copy(a, t->in[K], offset, count, w->k + at);
-        sp_head_copy(a, t->in[V], offset, count, w->v + at);
-        sp_head_pair(a, t->in[K], offset, count, (uint32_t *)w->k_columns + first / 2 * a->head, a->head);
+        sp_head_copy(a, t->in[K], offset, count, w->k + at, t->k_row);
+        sp_head_copy(a, t->in[V], offset, count, w->v + at, t->k_row);
+        float *pairs = w->k_pairs + first / 2 * a->head;
+        sp_head_pair(a, t->in[K], offset, count, (uint32_t *)pairs, a->head);
+        if (a->amx)
+            sp_transpose(w->k_columns + first / 2, key_pairs(a), pairs, a->head, sp_ceil_div(count, 2), a->head);
     } else {
         sp_head_read(a, t->in[K], offset, count, w->k + at, t->row);
         sp_head_read(a, t->in[V], offset, count, w->v + at, t->row);
@@ -287,6 +308,8 @@ static workspace workspace_of(const task *t, int64_t slot)
     /* What lies past the head in these rows is never written, and counts. */
     memset(w.q, 0, (size_t)(SP_TILE * t->row) * sizeof *w.q);
     memset(w.dout, 0, (size_t)(SP_TILE * t->row) * sizeof *w.dout);
+    memset(w.q_turned, 0, (size_t)(t->depth * SP_TILE) * sizeof *w.q_turned);
+    memset(w.dout_turned, 0, (size_t)(t->depth * SP_TILE) * sizeof *w.dout_turned);
     return w;
 }
 
@@ -376,7 +399,8 @@ static void run(void *state, const sp_node *node, void *const *in, void *const *
     const sp_attention_shape *a = &t.shape;
     int64_t heads = a->samples * a->heads;
     t.row = sp_round_up(a->head, SP_LANES);
-    t.k_row = a->pairs ? a->head / 2 : t.row;
+    t.depth = channel_depth(a);
+    t.k_row = a->pairs ? t.depth : t.row;
     if (!t.how.piece) {
         deal(&t, heads, gradient_heads);
         return;

@@ -137,8 +137,8 @@ SP_INLINE void product(const sp_product *p, const bool pairs)
 void sp_product_run(const sp_product *p)
 {
 #if defined(__AVX512BF16__)
-    if (p->tiles) {
-        sp_tile_product(p);
+    if (p->amx) {
+        sp_amx_product(p);
         return;
     }
     if (p->pairs) {

@@ -33,10 +33,10 @@ typedef struct {
     bool pairs;
     /* In AMX tiles. A's pairs then lie one behind the other in k (a_column 1), and 16 pairs of k are a sum that is
      * added to C: still one order whatever the blocking in rows and columns. Only where sp_cpu_uses_amx. */
-    bool tiles;
+    bool amx;
 } sp_product;
 
-#define SP_TILE_PAIRS 16 /* of k that are multiplied at a time; the rest of a depth is filled up with zeros */
+#define SP_AMX_PAIRS 16 /* of k that are multiplied at a time; the rest of a depth is filled up with zeros */
 
 #define sp_product_run SP_ISA_SYMBOL(sp_product_run)
 void sp_product_run(const sp_product *product);
@@ -47,9 +47,9 @@ void sp_product_run(const sp_product *product);
 #define sp_product_takes_pairs false
 #endif
 
-/* tile_product.c: p->tiles. */
-#define sp_tile_product SP_ISA_SYMBOL(sp_tile_product)
-void sp_tile_product(const sp_product *product);
+/* amx_product.c: p->amx. */
+#define sp_amx_product SP_ISA_SYMBOL(sp_amx_product)
+void sp_amx_product(const sp_product *product);
 
 /* to[j*to_row + i] = from[i*from_row + j] for i < rows, j < columns; elements of 32 bits. */
 #define sp_transpose SP_ISA_SYMBOL(sp_transpose)

@@ -3,7 +3,7 @@
  * A linear layer is a convolution of one tap, its rows one line of a picture. Workers take blocks
  * of dW. A block walks over the positions a chunk at a time, for which dy and then, tap by tap, a
  * panel of x's channels are copied to the nearest caches, pairs of positions side by side where
- * pairs are multiplied; for tiles dy is turned there, so that positions lie one behind the other. Each element of dW is
+ * pairs are multiplied; for AMX dy is turned there, so that positions lie one behind the other. Each element of dW is
  * one chain of sums over r in order (of tiles: of sums of 32 positions), so bits depend neither on the number of threads
  * nor on the blocks. */
 #include "backend/cpu/vector/product/convolution.h"
@@ -22,7 +22,7 @@ typedef struct {
     sp_positions at;
     int64_t C, M, positions, taps;
     bool x_half, dy_half;       /* bf16, not f32 */
-    bool pairs, tiles;          /* pairs of bf16 are multiplied, in tiles */
+    bool pairs, amx;            /* pairs of bf16 are multiplied, in AMX tiles */
     int64_t rows, columns, lot; /* of a block: of m, of c, of taps */
     int64_t workers;            /* that scratch was reserved for */
 } sizes;
@@ -36,7 +36,7 @@ typedef struct {
 /* One worker's memory. */
 typedef struct {
     float *dy;   /* [DEPTH][rows] */
-    float *dy_turned; /* [rows][DEPTH], of tiles */
+    float *dy_turned; /* [rows][DEPTH], of AMX */
     float *x;    /* [DEPTH][PANEL] */
     float *sums; /* [lot][rows][columns]; a block of dW itself where one tap fills whole vectors */
     int64_t *lines; /* [2 * DEPTH + 1]: where the tap of a position lies in x, -1 outside */
@@ -58,7 +58,7 @@ static int64_t workspace_lay(const sizes *s, float *base, workspace *w)
 {
     int64_t used = 0, sums = s->lot * s->rows * sp_round_up(s->columns, SP_LANES);
     w->dy = sp_take(base, &used, DEPTH * s->rows);
-    w->dy_turned = sp_take(base, &used, s->tiles ? DEPTH * s->rows : 0);
+    w->dy_turned = sp_take(base, &used, s->amx ? DEPTH * s->rows : 0);
     w->x = sp_take(base, &used, DEPTH * PANEL);
     w->sums = sp_take(base, &used, sums_in_place(s) ? 0 : sums);
     w->lines = (void *)sp_take(base, &used, (2 * DEPTH + 1) * (int64_t)sizeof(int64_t) / 4);
@@ -158,7 +158,7 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
     const sizes *s = t->s;
     const int64_t depth = s->pairs ? sp_ceil_div(count, 2) : count;
     copy_dy(t, b, first, count, w->dy);
-    if (s->tiles) sp_transpose(w->dy_turned, DEPTH, w->dy, b->rows, depth, b->rows);
+    if (s->amx) sp_transpose(w->dy_turned, DEPTH, w->dy, b->rows, depth, b->rows);
     for (int64_t tap = 0; tap < b->taps; tap++) {
         sp_locate(&s->at, b->tap + tap, first, count, w->lines);
         w->lines[count] = -1; /* the partner of an odd last one */
@@ -166,9 +166,9 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
             int64_t columns = b->columns - c < PANEL ? b->columns - c : PANEL,
                     row = sp_round_up(columns, SP_LANES);
             copy_x(t, w->lines, b->c + c, columns, row, count, w->x);
-            sp_product_run(&(sp_product){.a = s->tiles ? w->dy_turned : w->dy,
-                                         .a_row = s->tiles ? DEPTH : 1,
-                                         .a_column = s->tiles ? 1 : b->rows,
+            sp_product_run(&(sp_product){.a = s->amx ? w->dy_turned : w->dy,
+                                         .a_row = s->amx ? DEPTH : 1,
+                                         .a_column = s->amx ? 1 : b->rows,
                                          .b = w->x,
                                          .b_row = row,
                                          .c = b->sums + tap * b->rows * b->row + c,
@@ -178,7 +178,7 @@ static void add_chunk(const task *t, const workspace *w, const block *b, int64_t
                                          .depth = depth,
                                          .accumulate = first > 0,
                                          .pairs = s->pairs,
-                                         .tiles = s->tiles});
+                                         .amx = s->amx});
         }
     }
 }
@@ -255,7 +255,7 @@ static sp_status create(const sp_node *node, sizes *s, sp_kernel *out)
     s->x_half = x->dtype == SP_BF16;
     s->dy_half = dy->dtype == SP_BF16;
     s->pairs = sp_product_takes_pairs && s->x_half && s->dy_half;
-    s->tiles = s->pairs && sp_cpu_uses_amx();
+    s->amx = s->pairs && sp_cpu_uses_amx();
     choose_blocks(s);
     sizes *state = sp_alloc(sizeof *state);
     if (!state) return SP_MEMORY;

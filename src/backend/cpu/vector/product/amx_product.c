@@ -4,34 +4,11 @@
 #include "backend/cpu/vector/product/product.h"
 
 #if defined(__AVX512BF16__)
-#include <immintrin.h>
+#include "backend/cpu/vector/product/amx.h"
 
-#define SIDE 16 /* rows of a tile, and its elements of 32 bits in a row */
-#define AMX __attribute__((target("amx-tile,amx-bf16")))
-/* GCC 12 does not know that the instructions read memory. */
-#define MEMORY_IS_READ() __asm__ volatile("" ::: "memory")
+#define SIDE SP_AMX_SIDE
 
 typedef uint32_t __attribute__((may_alias)) pair;
-
-/* As LDTILECFG reads it. */
-typedef struct {
-    uint8_t palette, start_row, unused[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
-
-/* Tiles by number: C 0 1 above 2 3; A 4 above 5; B 6 beside 7. */
-AMX static void set_shapes(int64_t upper, int64_t lower)
-{
-    tile_shapes shapes = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        bool is_lower = tile == 2 || tile == 3 || tile == 5, is_b = tile >= 6;
-        shapes.row_bytes[tile] = SIDE * sizeof(pair);
-        shapes.rows[tile] = (uint8_t)(is_b ? SIDE : is_lower ? lower : upper);
-    }
-    MEMORY_IS_READ();
-    _tile_loadconfig(&shapes);
-}
 
 /* The last pairs of k, filled up with zeros. */
 typedef struct {
@@ -72,13 +49,13 @@ static void fill_b(const sp_product *p, int64_t j, int64_t columns, int64_t done
     } while (0)
 
 /* Rows i.. and columns j.. of C: more than 16 rows where high, 32 columns, or 16, where wide. */
-AMX static inline __attribute__((always_inline)) void block(const sp_product *p, int64_t i, int64_t j, const rest *r,
+SP_AMX static inline __attribute__((always_inline)) void block(const sp_product *p, int64_t i, int64_t j, const rest *r,
                                                             const bool high, const bool wide)
 {
     const int64_t a_bytes = p->a_row * 4, b_bytes = p->b_row * 4, c_bytes = p->c_row * 4;
     const pair *a = (const pair *)p->a + i * p->a_row, *b = (const pair *)p->b + j;
     float *c = p->c + i * p->c_row + j, *lower = c + SIDE * p->c_row;
-    MEMORY_IS_READ();
+    SP_AMX_READS_MEMORY();
     if (p->accumulate) {
         _tile_loadd(0, c, c_bytes);
         if (wide) _tile_loadd(1, c + SIDE, c_bytes);
@@ -91,7 +68,7 @@ AMX static inline __attribute__((always_inline)) void block(const sp_product *p,
         if (high && wide) _tile_zero(3);
     }
     int64_t k = 0;
-    for (; k + SP_TILE_PAIRS <= p->depth; k += SP_TILE_PAIRS, a += SP_TILE_PAIRS, b += SP_TILE_PAIRS * p->b_row)
+    for (; k + SP_AMX_PAIRS <= p->depth; k += SP_AMX_PAIRS, a += SP_AMX_PAIRS, b += SP_AMX_PAIRS * p->b_row)
         MULTIPLY(a, a_bytes, b, b_bytes);
     if (k < p->depth) MULTIPLY(r->a[0], (int64_t)sizeof r->a[0], r->b[0], (int64_t)sizeof r->b[0]);
     _tile_stored(0, c, c_bytes);
@@ -101,12 +78,12 @@ AMX static inline __attribute__((always_inline)) void block(const sp_product *p,
 }
 
 /* Rows first .. end-1, 2 SIDE at a time and of the same shape. */
-AMX static void rows_of(const sp_product *p, int64_t first, int64_t end, rest *r)
+SP_AMX static void rows_of(const sp_product *p, int64_t first, int64_t end, rest *r)
 {
-    const int64_t done = p->depth / SP_TILE_PAIRS * SP_TILE_PAIRS, height = end - first < 2 * SIDE ? end - first : 2 * SIDE;
+    const int64_t done = p->depth / SP_AMX_PAIRS * SP_AMX_PAIRS, height = end - first < 2 * SIDE ? end - first : 2 * SIDE;
     const bool high = height > SIDE;
     if (first >= end) return;
-    set_shapes(high ? SIDE : height, high ? height - SIDE : SIDE);
+    sp_amx_set_shapes(high ? SIDE : height, high ? height - SIDE : SIDE);
     for (int64_t j = 0; j < p->columns; j += 2 * SIDE) {
         const bool wide = p->columns - j > SIDE;
         if (done < p->depth) fill_b(p, j, wide ? 2 * SIDE : SIDE, done, r);
@@ -124,11 +101,11 @@ AMX static void rows_of(const sp_product *p, int64_t first, int64_t end, rest *r
     }
 }
 
-AMX void sp_tile_product(const sp_product *p)
+SP_AMX void sp_amx_product(const sp_product *p)
 {
     int64_t whole = p->rows / (2 * SIDE) * (2 * SIDE);
     rest r;
-    if (p->depth % SP_TILE_PAIRS) memset(r.b, 0, sizeof r.b);
+    if (p->depth % SP_AMX_PAIRS) memset(r.b, 0, sizeof r.b);
     rows_of(p, 0, whole, &r);
     rows_of(p, whole, p->rows, &r);
     _tile_release();
