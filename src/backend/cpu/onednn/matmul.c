@@ -6,6 +6,7 @@
 typedef struct {
     sp_onednn_primitive primitive;
     sp_onednn_packer packer, bias;
+    sp_weight_packer weights; /* where our own loop packs */
 } product;
 
 static void destroy(void *state)
@@ -69,10 +70,10 @@ static sp_status make_linear(const sp_node *node, product *p, sp_kernel *out,
     SP_TRY(sp_onednn_make(&operation, attributes, NULL, &p->primitive, &descriptor));
     dnnl_memory_desc_t packed = *dnnl_primitive_desc_query_md(descriptor, dnnl_query_weights_md, 0);
     dnnl_primitive_desc_destroy(descriptor);
-    int64_t as_stored[2] = {columns, 1}, turned[2] = {1, inner};
-    SP_TRY(sp_onednn_make_packer(weight, 2, (int64_t[]){inner, columns},
-                                 o->transposed ? as_stored : turned, &packed, &p->packer,
-                                 &out->packing[1]));
+    const int64_t dims[2] = {inner, columns}, as_stored[2] = {columns, 1}, turned[2] = {1, inner};
+    const int64_t *strides = o->transposed ? as_stored : turned;
+    if (!sp_onednn_packs_linear(weight, dims, strides, &packed, &p->weights, &out->packing[1]))
+        SP_TRY(sp_onednn_make_packer(weight, 2, dims, strides, &packed, &p->packer, &out->packing[1]));
     sp_onednn_add(&p->primitive, DNNL_ARG_SRC, &x_layout);
     sp_onednn_add(&p->primitive, DNNL_ARG_WEIGHTS, &packed);
     if (bias) {

@@ -85,6 +85,9 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
  * times as fast; false, and nothing done, for any other. */
 bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_t *packed,
                                  sp_weight_packer *packer, sp_packing *out);
+/* The same for a linear layer's, [inner, columns] wherever `strides` put them. */
+bool sp_onednn_packs_linear(const sp_value *weight, const int64_t *dims, const int64_t *strides,
+                            const dnnl_memory_desc_t *packed, sp_weight_packer *packer, sp_packing *out);
 
 /* Entries of the table, one pair per operator. */
 #define SP_ONEDNN_DECLARE(op)                                                                      \

@@ -59,33 +59,54 @@ sp_status sp_onednn_make_packer(const sp_value *weight, int rank, const int64_t 
     return SP_OK;
 }
 
-/* Layouts of convolutions of bf16 on AVX512: pairs of input channels in panels of output channels
- * forward, pairs of output channels in panels of input channels for data gradients. */
-static const struct {
+/* Layouts of bf16 on AVX512 and for AMX: pairs of input channels in panels of output channels forward, pairs of output
+ * channels in panels of input channels for data gradients of 3x3 filters. Where channels are whole blocks of 32, which
+ * equal dimensions say, the library's blocks of them lie as all of them do. */
+typedef struct {
     dnnl_format_tag_t tag;
     int64_t panel, group; /* group 0: all channels */
     bool gradient;
-} layouts[] = {
-    {dnnl_AcdB64a2b, 64, 0, false},   {dnnl_AcdB48a2b, 48, 0, false},
-    {dnnl_AcdB32a2b, 32, 0, false},   {dnnl_AcdB16a2b, 16, 0, false},
-    {dnnl_ABcd8a16b2a, 16, 16, true},
+} own_layout;
+static const own_layout convolution_layouts[] = {
+    {dnnl_AcdB64a2b, 64, 0, false},     {dnnl_AcdB48a2b, 48, 0, false},     {dnnl_AcdB32a2b, 32, 0, false},
+    {dnnl_AcdB16a2b, 16, 0, false},     {dnnl_ABcd8a16b2a, 16, 16, true},   {dnnl_AcdB16b64a2b, 64, 0, false},
+    {dnnl_AcdB16b48a2b, 48, 0, false},  {dnnl_AcdB16b32a2b, 32, 0, false},  {dnnl_AcdB16b16a2b, 16, 0, false},
+    {dnnl_ABcd16a16b2a, 16, 32, true},
 };
+static const own_layout linear_layouts[] = {
+    {dnnl_BA16a64b2a, 64, 0, false}, {dnnl_BA16a48b2a, 48, 0, false}, {dnnl_BA16a32b2a, 32, 0, false},
+    {dnnl_BA16a16b2a, 16, 0, false},
+};
+
+static bool lies_as(const dnnl_memory_desc_t *packed, int rank, dnnl_format_tag_t tag)
+{
+    dnnl_memory_desc_t layout;
+    return memcmp(packed->dims, packed->padded_dims, (size_t)rank * sizeof *packed->dims) == 0 &&
+           dnnl_memory_desc_init_by_tag(&layout, rank, packed->dims, dnnl_bf16, tag) == dnnl_success &&
+           dnnl_memory_desc_equal(&layout, packed);
+}
+
+static bool packs_itself(const dnnl_memory_desc_t *packed)
+{
+    return sp_cpu_isa() == SP_ISA_AVX512_BF16 && packed->data_type == dnnl_bf16;
+}
+
+static sp_packing packing_of(const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *packed, sp_weight_packer *packer)
+{
+    return (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
+                        .key = key_of(plain, packed),
+                        .pack = sp_weight_pack_avx512bf16,
+                        .state = packer};
+}
 
 bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_t *packed,
                                  sp_weight_packer *packer, sp_packing *out)
 {
     const int64_t *d = weight->shape.dim, taps = d[2] * d[3];
-    if (sp_cpu_isa() != SP_ISA_AVX512_BF16 || packed->data_type != dnnl_bf16) return false;
-    if (memcmp(packed->dims, packed->padded_dims, 4 * sizeof *packed->dims) != 0) return false;
-    if (taps != 1 && taps != 9) return false;
-    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
-        dnnl_memory_desc_t layout, plain = sp_onednn_plain(SP_BF16, 4, d);
-        if (layouts[i].gradient && taps != 9) continue;
-        if (dnnl_memory_desc_init_by_tag(&layout, 4, packed->dims, dnnl_bf16, layouts[i].tag) !=
-                dnnl_success ||
-            !dnnl_memory_desc_equal(&layout, packed))
-            continue;
-        bool g = layouts[i].gradient;
+    if (!packs_itself(packed) || (taps != 1 && taps != 9)) return false;
+    for (size_t i = 0; i < sizeof convolution_layouts / sizeof *convolution_layouts; i++) {
+        bool g = convolution_layouts[i].gradient;
+        if ((g && taps != 9) || !lies_as(packed, 4, convolution_layouts[i].tag)) continue;
         *packer = (sp_weight_packer){.taps = (int)taps,
                                      .held = SP_BF16,
                                      .pairs = true,
@@ -94,12 +115,33 @@ bool sp_onednn_packs_convolution(const sp_value *weight, const dnnl_memory_desc_
                                      .M = g ? d[1] : d[0],
                                      .output_stride = g ? taps : taps * d[1],
                                      .input_stride = g ? taps * d[1] : taps,
-                                     .panel = layouts[i].panel};
-        packer->group = layouts[i].group ? layouts[i].group : packer->C;
-        *out = (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
-                            .key = key_of(&plain, packed),
-                            .pack = sp_weight_pack_avx512bf16,
-                            .state = packer};
+                                     .panel = convolution_layouts[i].panel};
+        packer->group = convolution_layouts[i].group ? convolution_layouts[i].group : packer->C;
+        dnnl_memory_desc_t plain = sp_onednn_plain(SP_BF16, 4, d);
+        *out = packing_of(&plain, packed, packer);
+        return true;
+    }
+    return false;
+}
+
+bool sp_onednn_packs_linear(const sp_value *weight, const int64_t *dims, const int64_t *strides,
+                            const dnnl_memory_desc_t *packed, sp_weight_packer *packer, sp_packing *out)
+{
+    if (!packs_itself(packed)) return false;
+    for (size_t i = 0; i < sizeof linear_layouts / sizeof *linear_layouts; i++) {
+        if (!lies_as(packed, 2, linear_layouts[i].tag)) continue;
+        *packer = (sp_weight_packer){.taps = 1,
+                                     .held = SP_BF16,
+                                     .pairs = true,
+                                     .dtype = weight->dtype,
+                                     .C = dims[0],
+                                     .M = dims[1],
+                                     .input_stride = strides[0],
+                                     .output_stride = strides[1],
+                                     .group = dims[0],
+                                     .panel = linear_layouts[i].panel};
+        dnnl_memory_desc_t plain = sp_onednn_strided(SP_BF16, 2, dims, strides);
+        *out = packing_of(&plain, packed, packer);
         return true;
     }
     return false;
