@@ -1,8 +1,8 @@
 /* linear: y[r,m] = sum_k x[r,k] W[m,k] + bias[m] + residual[r,m], as products of blocks of rows
  * with panels of W, packed once; and linear_geglu in f32: of the 2 M columns that this makes, column
  * m times gelu of column M + m, which are made side by side, so that neither is written. Each
- * element is one chain of sums over k in order, so bits depend neither on the number of threads nor
- * on the blocks. */
+ * element is one chain of sums over k in order (in AMX tiles: of sums of 32), so bits depend neither on the number of
+ * threads nor on the blocks. */
 #include "backend/cpu/vector/product/held_weight.h"
 #include "backend/cpu/vector/product/product.h"
 #include "backend/cpu/vector/vector.h"
@@ -10,9 +10,11 @@
 #define PANEL SP_PRODUCT_PANEL
 #define COLUMNS 64  /* of a block: whole lines of y, in one panel or several */
 #define MAX_ROWS 96 /* of a block: as many uses of a panel that comes from afar */
+#define MAX_AMX_ROWS 384 /* products in AMX tiles take a tenth of the time, and widening a panel what it takes */
 /* Most of a panel at a time, which stays near while all rows meet it: 96 KiB in the second cache level where a line of
  * it takes as long to use as to fetch from there; else 10 in the first, of which other programs may have the half. */
 #define MAX_DEPTH (SP_LANES == 16 ? 384 : 160)
+#define MAX_AMX_DEPTH 192
 #define FETCHES_AHEAD (SP_LANES < 16) /* the next part has room beside it in the first cache level */
 
 typedef struct {
@@ -22,6 +24,7 @@ typedef struct {
     int64_t workers;       /* that scratch was reserved for */
     bool widens;           /* x is bf16 and multiplied as f32 */
     bool geglu;
+    bool amx;              /* pairs are multiplied in AMX tiles */
 } linear;
 
 typedef struct {
@@ -98,7 +101,9 @@ static void finish_geglu(const task *t, const float *sums, int64_t r0, int64_t r
 static void multiply_panel(const task *t, const workspace *w, const float *x, int64_t rows, int64_t m, float *sums)
 {
     const sp_weight_packer *p = &t->l->pack;
-    int64_t depth = depth_of(p), part = sp_part_of(depth, MAX_DEPTH, sp_weight_unit(p));
+    const bool amx = t->l->amx;
+    int64_t depth = depth_of(p);
+    int64_t part = sp_part_of(depth, amx ? MAX_AMX_DEPTH : MAX_DEPTH, amx ? SP_AMX_PAIRS : sp_weight_unit(p));
     int64_t width = p->M - m < PANEL ? sp_round_up(p->M - m, SP_LANES) : PANEL;
     for (int64_t k = 0; k < depth; k += part) {
         int64_t count = depth - k < part ? depth - k : part;
@@ -118,7 +123,8 @@ static void multiply_panel(const task *t, const workspace *w, const float *x, in
                                      .accumulate = k > 0,
                                      .next = ahead ? (const char *)t->w + after : NULL,
                                      .ahead = sp_ceil_div(sp_weight_bytes(p, count, width), rows),
-                                     .pairs = p->pairs});
+                                     .pairs = p->pairs,
+                                     .amx = amx});
     }
 }
 
@@ -204,8 +210,9 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     l->M = geglu ? M / 2 : M;
     l->geglu = geglu;
     l->widens = x->dtype == SP_BF16 && !pairs;
+    l->amx = pairs && sp_cpu_uses_amx();
     l->R = sp_shape_count(x->shape) / K;
-    l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, MAX_ROWS)), 2);
+    l->rows = sp_round_up(sp_ceil_div(l->R, sp_ceil_div(l->R, l->amx ? MAX_AMX_ROWS : MAX_ROWS)), 2);
     l->workers = item_count(l) < threads ? item_count(l) : threads;
     workspace w;
     out->run = run;
@@ -217,6 +224,13 @@ static sp_status create(const sp_node *node, int64_t M, bool turned, bool geglu,
     return SP_OK;
 }
 
+/* The library cuts rows into equal parts: of 64 or another power of two it is up to a third faster than ours in AMX
+ * tiles, of what has large prime factors up to four times slower (docs/kernels.md). */
+static bool library_is_faster(const sp_value *x)
+{
+    return sp_shape_count(x->shape) / sp_channels(x) % 64 == 0;
+}
+
 sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
 {
     const sp_value *x = node->in[0], *y = node->out[0];
@@ -224,7 +238,7 @@ sp_status SP_KERNEL(linear)(const sp_node *node, sp_kernel *out)
         return SP_UNSUPPORTED;
     bool turned = ((const sp_linear_options *)node->options)->transposed;
     bool quantised = sp_weight_held(node->in[1], x, turned) == SP_Q8_0; /* which the library would keep as bf16 */
-    if (x->dtype == SP_BF16 && sp_cpu_uses_amx() && !quantised) return SP_UNSUPPORTED;
+    if (x->dtype == SP_BF16 && sp_cpu_uses_amx() && !quantised && library_is_faster(x)) return SP_UNSUPPORTED;
     return create(node, sp_channels(y), turned, false, out);
 }
 
