@@ -50,8 +50,8 @@ static json_t *new_report(const splam_bench_options *o, const sp_device *device)
     processor(name, sizeof name);
     json_t *report = json_pack(
         "{s:s, s:s, s:s, s:i, s:s, s:I, s:{}, s:{}, s:[]}", "version", SPLAM_VERSION, "processor",
-        name, "instruction_set", sp_cpu_uses_amx() ? "amx" : sp_isa_name(sp_cpu_isa()), "threads", sp_threads(), "precision",
-        sp_precision_dtype(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
+        name, "instruction_set", sp_cpu_uses_amx() ? "amx" : sp_isa_name(sp_cpu_isa()), "threads", sp_threads(),
+        "precision", sp_precision_dtype(device, o->precision) == SP_BF16 ? "bf16" : "f32", "train_batch_size",
         (json_int_t)o->train_batch_size, "runs", "peak_rss_bytes", "left_out");
     if (report && o->model && json_object_set_new(report, "model", json_string(o->model))) {
         json_decref(report);

@@ -91,7 +91,8 @@ static bool packs_itself(const dnnl_memory_desc_t *packed)
     return sp_cpu_isa() == SP_ISA_AVX512_BF16 && packed->data_type == dnnl_bf16;
 }
 
-static sp_packing packing_of(const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *packed, sp_weight_packer *packer)
+static sp_packing packing_of(const dnnl_memory_desc_t *plain, const dnnl_memory_desc_t *packed,
+                             sp_weight_packer *packer)
 {
     return (sp_packing){.bytes = dnnl_memory_desc_get_size(packed),
                         .key = key_of(plain, packed),

@@ -140,7 +140,8 @@ static void query_product(const task *t, const block *b, const float *a, const f
 static void key_product(const task *t, const workspace *w, const block *b)
 {
     const sp_attention_shape *a = &t->shape;
-    int64_t step = a->pairs ? 2 : 1, a_row = a->amx ? key_pairs(a) : 1, a_column = a->amx ? 1 : a->pairs ? a->head : t->row;
+    int64_t step = a->pairs ? 2 : 1;
+    int64_t a_row = a->amx ? key_pairs(a) : 1, a_column = a->amx ? 1 : a->pairs ? a->head : t->row;
     sp_product_run(&(sp_product){.a = w->k_columns + b->k0 / step * a_column,
                                  .a_row = a_row,
                                  .a_column = a_column,

@@ -1,6 +1,6 @@
 /* Matrix products of pairs of bf16 in AMX tiles, 16 rows of 64 bytes each: C in two by two of them, 32 rows by 32
- * columns, whose sums stay in the tiles while k passes 16 pairs at a time. What is left of k is copied to tiles of zeros,
- * so that nothing behind A and B is read. */
+ * columns, whose sums stay in the tiles while k passes 16 pairs at a time. What is left of k is filled up with zeros
+ * elsewhere, so that nothing behind A and B is read. */
 #include "backend/cpu/vector/product/product.h"
 
 #if defined(__AVX512BF16__)
@@ -80,7 +80,8 @@ SP_AMX static inline __attribute__((always_inline)) void block(const sp_product 
 /* Rows first .. end-1, 2 SIDE at a time and of the same shape. */
 SP_AMX static void rows_of(const sp_product *p, int64_t first, int64_t end, rest *r)
 {
-    const int64_t done = p->depth / SP_AMX_PAIRS * SP_AMX_PAIRS, height = end - first < 2 * SIDE ? end - first : 2 * SIDE;
+    const int64_t done = p->depth / SP_AMX_PAIRS * SP_AMX_PAIRS;
+    const int64_t height = end - first < 2 * SIDE ? end - first : 2 * SIDE;
     const bool high = height > SIDE;
     if (first >= end) return;
     sp_amx_set_shapes(high ? SIDE : height, high ? height - SIDE : SIDE);

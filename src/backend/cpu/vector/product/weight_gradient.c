@@ -4,7 +4,7 @@
  * of dW. A block walks over the positions a chunk at a time, for which dy and then, tap by tap, a
  * panel of x's channels are copied to the nearest caches, pairs of positions side by side where
  * pairs are multiplied; for AMX dy is turned there, so that positions lie one behind the other. Each element of dW is
- * one chain of sums over r in order (of tiles: of sums of 32 positions), so bits depend neither on the number of threads
+ * one chain of sums over r in order (of AMX: of sums of 32 positions), so bits depend neither on the number of threads
  * nor on the blocks. */
 #include "backend/cpu/vector/product/convolution.h"
 #include "backend/cpu/vector/product/product.h"
