@@ -2,7 +2,7 @@
 """Which objective wins where: guidance, teacher, budget and length of the sub-paths, each objective at its own best.
 
     python3 bench/study.py --folder WORK --data emoji:kinds --teacher both=assets/teacher [--teacher epsilon=DIR]
-        [--stage NAME,...]
+        [--teacher flow=DIR] [--stage NAME,...]
     python3 bench/study.py --choices | --table
 
 Stages, each of students of the emoji teacher at guidance w = 7 and 2, batches of 32 pictures:
@@ -82,7 +82,7 @@ COLUMNS = ["stage", "teacher", "guidance_scale_w", "model", "settings", "seed", 
 
 
 def text_of(settings):
-    return " ".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return " ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value is not None)
 
 
 def key_of(row):
@@ -128,7 +128,13 @@ def run_of(stage, teacher, w, model, settings, seed, steps):
             "seed": seed, "train_steps": steps, "flags": settings}
 
 
-def wanted_of(search, teacher, w, objective):
+def best_for(search, folder):
+    """A flow has one sigma, its chord's."""
+    flow = os.path.isdir(os.path.join(folder, "transformer"))
+    return {key: value for key, value in search.best.items() if not (flow and key == "sigma")}
+
+
+def wanted_of(a, search, teacher, w, objective):
     here = (teacher, w) == SEARCHED
     for settings in search.missing if here else []:
         yield run_of("search", teacher, w, objective, settings, SEARCH_SEED, SEARCH_STEPS[objective])
@@ -136,7 +142,7 @@ def wanted_of(search, teacher, w, objective):
         return
     for seed in SEEDS:
         for steps in (BUDGETS if here else ELSEWHERE)[objective]:
-            yield run_of("compare", teacher, w, objective, search.best, seed, steps)
+            yield run_of("compare", teacher, w, objective, best_for(search, a.teachers[teacher]), seed, steps)
         for length in LENGTHS if here and objective in ONLY["length"] else []:
             yield run_of("lengths", teacher, w, objective, {**search.best, **length}, seed, LENGTH_STEPS)
 
@@ -149,7 +155,7 @@ def wanted(a, rows):
                 for sampler in ("ddim", "dpm++2m"):
                     yield run_of("teachers", teacher, w, sampler, {}, seed, 0)
             for objective in a.objective.split(","):
-                yield from wanted_of(Search(rows, objective), teacher, w, objective)
+                yield from wanted_of(a, Search(rows, objective), teacher, w, objective)
 
 
 def to_do(a, rows):
@@ -201,11 +207,12 @@ def perform(a, run):
         name = "-".join(key_of(run)).translate(str.maketrans(" =:/", "-_.-"))
         os.makedirs(os.path.join(a.folder, "metrics"), exist_ok=True)
         shutil.copy(os.path.join(student, "metrics.jsonl"), os.path.join(a.folder, "metrics", name + ".jsonl"))
+        averaged = next(name for name in ("unet_ema", "transformer_ema") if os.path.isdir(os.path.join(student, name)))
         metrics = {"search": "trajectory-error"}.get(run["stage"], "trajectory-error,frechet,frechet-teacher,hit")
         if run["model"] == "dmd":
             metrics = "frechet,frechet-teacher,hit"
         shown = students.evaluate(a, [student], report, metrics, steps, seed,
-                                  ["--unet", "unet_ema", "--teacher", teacher],
+                                  ["--unet", averaged, "--teacher", teacher],
                                   SEARCH_COUNT if run["stage"] == "search" else 128)
         model = next(row["model"] for row in shown["rows"] if row["model"] != "teacher")
     students.add_row(TABLE, COLUMNS, {**{column: run[column] for column in COLUMNS[:7]},
@@ -244,7 +251,7 @@ def length_of(row):
 def is_superseded(rows, row):
     """Compared at settings that a search has left behind since."""
     best = Search(rows, row["model"]).best if row["stage"] == "compare" and row["model"] in START else None
-    return bool(best) and row["settings"] != text_of(best)
+    return bool(best) and row["settings"] not in (text_of(best), text_of({**best, "sigma": None}))
 
 
 def print_table(rows):
