@@ -5,12 +5,7 @@
 
 #define KEY_LIMIT 96 /* scores of a block: 24 KiB */
 
-typedef struct {
-    sp_attention_shape shape;
-    const void *q, *k, *v;
-    void *out;
-    float *log_sum, *scratch;
-} task;
+typedef sp_attention_task task;
 
 /* One worker's memory. */
 typedef struct {
@@ -151,18 +146,9 @@ static void attend(void *context, int64_t begin, int64_t end, int64_t slot)
 
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
-    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT),
-              .q = in[0],
-              .k = in[1],
-              .v = in[2],
-              .out = out[0],
-              .log_sum = out[1],
-              .scratch = scratch};
-    sp_slots slots = {.items = sp_attention_tiles(&t.shape),
-                      .slots = ((const sp_workers *)state)->slots,
-                      .work = attend,
-                      .context = &t};
-    sp_slots_run(&slots);
+    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT)};
+    sp_attention_take(&t, in, out, scratch);
+    sp_attention_deal(&t, state, attend);
 }
 
 sp_status SP_KERNEL(attention)(const sp_node *node, sp_kernel *out)

@@ -99,6 +99,36 @@ static inline int64_t sp_attention_tiles(const sp_attention_shape *a)
     return a->samples * a->heads * sp_ceil_div(a->queries, SP_TILE);
 }
 
+/* Of the forward pass: what every form of it works on. */
+typedef struct {
+    sp_attention_shape shape;
+    const void *q, *k, *v;
+    void *out;
+    float *log_sum, *scratch;
+} sp_attention_task;
+
+static inline void sp_attention_take(sp_attention_task *t, void *const *in, void *const *out, void *scratch)
+{
+    t->q = in[0];
+    t->k = in[1];
+    t->v = in[2];
+    t->out = out[0];
+    t->log_sum = out[1];
+    t->scratch = scratch;
+}
+
+/* Deals tiles of queries to the workers of `state`; the context of `work` begins with a sp_attention_task. */
+static inline void sp_attention_deal(void *context, const void *state,
+                                     void (*work)(void *context, int64_t begin, int64_t end, int64_t slot))
+{
+    const sp_attention_task *t = context;
+    sp_slots slots = {.items = sp_attention_tiles(&t->shape),
+                      .slots = ((const sp_workers *)state)->slots,
+                      .work = work,
+                      .context = context};
+    sp_slots_run(&slots);
+}
+
 /* attention_amx.c; only where sp_cpu_uses_amx, of pairs. */
 #define sp_attention_amx SP_ISA_SYMBOL(sp_attention_amx)
 sp_status sp_attention_amx(const sp_node *node, sp_kernel *out);
@@ -179,6 +209,22 @@ static inline void sp_head_copy(const sp_attention_shape *a, const void *data, i
         sp_row_copy(to, (const float *)((const uint16_t *)data + offset + i * a->channels), pairs);
         if (row > pairs) memset(to + pairs, 0, (size_t)(row - pairs) * sizeof *to);
     }
+}
+
+/* Outputs [head][SP_TILE] of `count` queries, divided by their sums, as bf16 to the tensor; `pairs` [head/2][SP_TILE] is
+ * where they are rounded. */
+static inline void sp_head_divide_pairs(const sp_attention_shape *a, void *data, int64_t offset, int64_t count,
+                                        const float *output, const float *sum, float *pairs)
+{
+    for (int64_t j = 0; j < count; j += SP_LANES) {
+        sp_vf share = 1.0f / sp_vf_load(sum + j);
+        for (int64_t c = 0; c < a->head; c += 2) {
+            sp_vf even = sp_vf_load(output + c * SP_TILE + j) * share,
+                  odd = sp_vf_load(output + (c + 1) * SP_TILE + j) * share;
+            sp_vf_store(pairs + c / 2 * SP_TILE + j, sp_vf_pair_bf16(even, odd));
+        }
+    }
+    sp_transpose((uint16_t *)data + offset, a->channels / 2, pairs, SP_TILE, a->head / 2, count);
 }
 
 /* Keys k0.. that come after query q0 + lane are masked in that lane. */

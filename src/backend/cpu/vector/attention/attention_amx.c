@@ -9,12 +9,9 @@
 #define AMX_KEYS (2 * SP_AMX_PAIRS)
 
 typedef struct {
-    sp_attention_shape shape; /* key_block: whole tiles */
-    int64_t depth;            /* pairs of channels, whole tiles; those past the head are 0 */
-    int64_t key_pairs;        /* of all keys, whole tiles; values past the last key are 0 */
-    const void *q, *k, *v;
-    void *out;
-    float *log_sum, *scratch;
+    sp_attention_task common; /* its key_block: whole AMX tiles */
+    int64_t depth;            /* pairs of channels, whole AMX tiles; those past the head are 0 */
+    int64_t key_pairs;        /* of all keys, whole AMX tiles; values past the last key are 0 */
 } task;
 
 /* One worker's memory. */
@@ -31,17 +28,17 @@ typedef struct {
 
 static task task_of(const sp_node *node)
 {
-    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT)};
-    t.shape.key_block = sp_round_up(t.shape.key_block, AMX_KEYS);
-    t.depth = sp_round_up(t.shape.head / 2, SP_AMX_PAIRS);
-    t.key_pairs = sp_round_up(sp_ceil_div(t.shape.keys, 2), SP_AMX_PAIRS);
+    task t = {.common.shape = sp_attention_shape_of(node, KEY_LIMIT)};
+    t.common.shape.key_block = sp_round_up(t.common.shape.key_block, AMX_KEYS);
+    t.depth = sp_round_up(t.common.shape.head / 2, SP_AMX_PAIRS);
+    t.key_pairs = sp_round_up(sp_ceil_div(t.common.shape.keys, 2), SP_AMX_PAIRS);
     return t;
 }
 
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const task *t, float *base, workspace *w)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     int64_t used = 0, half = (a->key_block > a->head ? a->key_block : a->head) / 2;
     w->keys = sp_take(base, &used, a->keys * t->depth);
     w->values = (uint32_t *)sp_take(base, &used, a->head * t->key_pairs);
@@ -57,12 +54,12 @@ static int64_t workspace_lay(const task *t, float *base, workspace *w)
 
 static void lay_out_head(const task *t, const workspace *w, int64_t n, int64_t h)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     int64_t offset = sp_head_offset(a, a->keys, n, 0, h), pairs = sp_ceil_div(a->keys, 2);
-    sp_head_copy(a, t->k, offset, a->keys, w->keys, t->depth);
+    sp_head_copy(a, t->common.k, offset, a->keys, w->keys, t->depth);
     for (int64_t k0 = 0; k0 < a->keys; k0 += a->key_block) {
         int64_t count = a->keys - k0 < a->key_block ? a->keys - k0 : a->key_block;
-        sp_head_pair(a, t->v, offset + k0 * a->channels, count, w->pairs, a->head);
+        sp_head_pair(a, t->common.v, offset + k0 * a->channels, count, w->pairs, a->head);
         sp_transpose(w->values + k0 / 2, t->key_pairs, w->pairs, a->head, sp_ceil_div(count, 2), a->head);
     }
     for (int64_t c = 0; c < a->head; c++)
@@ -100,7 +97,7 @@ static void output_block(const task *t, const workspace *w, const block *b)
                                  .b_row = SP_TILE,
                                  .c = w->output,
                                  .c_row = SP_TILE,
-                                 .rows = t->shape.head,
+                                 .rows = t->common.shape.head,
                                  .columns = b->lanes,
                                  .depth = b->pairs,
                                  .accumulate = b->k0 > 0,
@@ -111,9 +108,9 @@ static void output_block(const task *t, const workspace *w, const block *b)
 /* What was summed so far, for a maximum that has changed. */
 static sp_vf fade(const task *t, const workspace *w, int64_t j, sp_vf before, sp_vf maximum)
 {
-    sp_vf share = sp_vf_exp2_negative((before - maximum) * t->shape.log2_scale);
+    sp_vf share = sp_vf_exp2_negative((before - maximum) * t->common.shape.log2_scale);
     if (_mm512_cmp_ps_mask((__m512)share, _mm512_set1_ps(1), _CMP_NEQ_UQ))
-        for (int64_t c = 0; c < t->shape.head; c++)
+        for (int64_t c = 0; c < t->common.shape.head; c++)
             sp_vf_store(w->output + c * SP_TILE + j, sp_vf_load(w->output + c * SP_TILE + j) * share);
     return sp_vf_load(w->sum + j) * share;
 }
@@ -121,7 +118,7 @@ static sp_vf fade(const task *t, const workspace *w, int64_t j, sp_vf before, sp
 /* Scores become weights e^(scale (s - maximum)) in pairs; the maximum and the sum follow. */
 static void weigh_block(const task *t, const workspace *w, const block *b)
 {
-    const float scale = t->shape.log2_scale;
+    const float scale = t->common.shape.log2_scale;
     for (int64_t k = b->keys; k < 2 * b->pairs; k++)
         for (int64_t j = 0; j < b->lanes; j += SP_LANES)
             sp_vf_store(w->scores + k * SP_TILE + j, sp_vf_set(SP_MASKED));
@@ -148,11 +145,11 @@ static void weigh_block(const task *t, const workspace *w, const block *b)
 
 static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     int64_t count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE,
             offset = sp_head_offset(a, a->queries, n, q0, h), visible = sp_visible_keys(a, q0, count);
     block b = {.q0 = q0, .lanes = sp_round_up(count, SP_LANES)};
-    sp_head_turn(a, t->q, offset, count, NULL, w->query);
+    sp_head_turn(a, t->common.q, offset, count, NULL, w->query);
     for (int64_t j = 0; j < SP_TILE; j++)
         w->maximum[j] = SP_MASKED;
     for (b.k0 = 0; b.k0 < visible; b.k0 += a->key_block) {
@@ -164,24 +161,16 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         weigh_block(t, w, &b);
         output_block(t, w, &b);
     }
-    sp_write_log_sum(a, t->log_sum, n, h, q0, count, w->maximum, w->sum);
-    for (int64_t j = 0; j < b.lanes; j += SP_LANES) {
-        sp_vf share = 1.0f / sp_vf_load(w->sum + j);
-        for (int64_t c = 0; c < a->head; c += 2) {
-            sp_vf even = sp_vf_load(w->output + c * SP_TILE + j) * share,
-                  odd = sp_vf_load(w->output + (c + 1) * SP_TILE + j) * share;
-            sp_vf_store(w->weights + c / 2 * SP_TILE + j, sp_vf_pair_bf16(even, odd));
-        }
-    }
-    sp_transpose((uint16_t *)t->out + offset, a->channels / 2, w->weights, SP_TILE, a->head / 2, count);
+    sp_write_log_sum(a, t->common.log_sum, n, h, q0, count, w->maximum, w->sum);
+    sp_head_divide_pairs(a, t->common.out, offset, count, w->output, w->sum, w->weights);
 }
 
 static void attend(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     workspace w;
-    workspace_lay(t, t->scratch + slot * workspace_lay(t, NULL, &w), &w);
+    workspace_lay(t, t->common.scratch + slot * workspace_lay(t, NULL, &w), &w);
     memset(w.query, 0, (size_t)(t->depth * SP_TILE) * sizeof *w.query);
     int64_t tiles = sp_ceil_div(a->queries, SP_TILE), laid = -1;
     for (int64_t i = begin; i < end; i++) {
@@ -195,24 +184,15 @@ static void attend(void *context, int64_t begin, int64_t end, int64_t slot)
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     task t = task_of(node);
-    t.q = in[0];
-    t.k = in[1];
-    t.v = in[2];
-    t.out = out[0];
-    t.log_sum = out[1];
-    t.scratch = scratch;
-    sp_slots slots = {.items = sp_attention_tiles(&t.shape),
-                      .slots = ((const sp_workers *)state)->slots,
-                      .work = attend,
-                      .context = &t};
-    sp_slots_run(&slots);
+    sp_attention_take(&t.common, in, out, scratch);
+    sp_attention_deal(&t, state, attend);
 }
 
 sp_status sp_attention_amx(const sp_node *node, sp_kernel *out)
 {
     task t = task_of(node);
     workspace w;
-    SP_TRY(sp_workers_prepare(sp_attention_tiles(&t.shape), workspace_lay(&t, NULL, &w), out));
+    SP_TRY(sp_workers_prepare(sp_attention_tiles(&t.common.shape), workspace_lay(&t, NULL, &w), out));
     out->run = run;
     return SP_OK;
 }

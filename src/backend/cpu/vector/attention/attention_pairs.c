@@ -14,12 +14,9 @@
 #define LARGEST_SUM 0x1p60f
 
 typedef struct {
-    sp_attention_shape shape;
+    sp_attention_task common;
     int64_t panel_keys; /* keys rounded up to whole panels; those past the end are 0 */
     int64_t channels;   /* the head's dimension, likewise */
-    const void *q, *k, *v;
-    void *out;
-    float *log_sum, *scratch;
 } task;
 
 /* One worker's memory. */
@@ -36,28 +33,28 @@ typedef struct {
 
 static task task_of(const sp_node *node)
 {
-    task t = {.shape = sp_attention_shape_of(node, KEY_LIMIT)};
-    t.shape.key_block = sp_round_up(t.shape.key_block, SP_PANEL);
-    t.panel_keys = sp_round_up(t.shape.keys, SP_PANEL);
-    t.channels = sp_round_up(t.shape.head, SP_PANEL);
+    task t = {.common.shape = sp_attention_shape_of(node, KEY_LIMIT)};
+    t.common.shape.key_block = sp_round_up(t.common.shape.key_block, SP_PANEL);
+    t.panel_keys = sp_round_up(t.common.shape.keys, SP_PANEL);
+    t.channels = sp_round_up(t.common.shape.head, SP_PANEL);
     return t;
 }
 
 static int64_t weight_rows(const task *t)
 {
-    return t->shape.key_block > t->shape.head ? t->shape.key_block / 2 : t->shape.head / 2;
+    return t->common.shape.key_block > t->common.shape.head ? t->common.shape.key_block / 2 : t->common.shape.head / 2;
 }
 
 /* Lays out one worker's memory from `base` on; returns how many floats it takes. */
 static int64_t workspace_lay(const task *t, float *base, workspace *w)
 {
-    int64_t used = 0, half_head = t->shape.head / 2;
-    *w = (workspace){.softmax = {.scale = t->shape.log2_scale}};
+    int64_t used = 0, half_head = t->common.shape.head / 2;
+    *w = (workspace){.softmax = {.scale = t->common.shape.log2_scale}};
     w->keys = (uint32_t *)sp_take(base, &used, t->panel_keys * half_head);
     w->values = (uint32_t *)sp_take(base, &used, t->panel_keys / 2 * t->channels);
     w->query = sp_take(base, &used, half_head * SP_TILE);
     w->output = sp_take(base, &used, t->channels * SP_TILE);
-    w->scores = sp_take(base, &used, t->shape.key_block * SP_TILE);
+    w->scores = sp_take(base, &used, t->common.shape.key_block * SP_TILE);
     w->weights = sp_take(base, &used, weight_rows(t) * SP_TILE);
     w->maximum = sp_take(base, &used, SP_TILE);
     w->softmax.shift = sp_take(base, &used, SP_TILE);
@@ -67,7 +64,7 @@ static int64_t workspace_lay(const task *t, float *base, workspace *w)
 
 static void pack_keys(const task *t, const workspace *w, const uint16_t *from)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     int64_t depth = a->head / 2;
     for (int64_t k = 0; k < a->keys; k += SP_PANEL) {
         int64_t count = a->keys - k < SP_PANEL ? a->keys - k : SP_PANEL;
@@ -81,7 +78,7 @@ static void pack_keys(const task *t, const workspace *w, const uint16_t *from)
 static int64_t block_pairs(const task *t, int64_t k0)
 {
     int64_t left = t->panel_keys - k0;
-    return (left < t->shape.key_block ? left : t->shape.key_block) / 2;
+    return (left < t->common.shape.key_block ? left : t->common.shape.key_block) / 2;
 }
 
 /* One pair of keys into all panels, `panel_size` apart; odd NULL: zeros. */
@@ -106,7 +103,7 @@ static void pack_value_pair(uint32_t *to, int64_t panel_size, const uint16_t *ev
 
 static void pack_values(const task *t, const workspace *w, const uint16_t *from)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     for (int64_t k0 = 0; k0 < a->keys; k0 += a->key_block) {
         int64_t pairs = block_pairs(t, k0), size = pairs * SP_PANEL;
         uint32_t *block = w->values + k0 / 2 * t->channels;
@@ -132,10 +129,10 @@ typedef struct {
  * one and of a causal tile those after the query. */
 static void adjust_panel(const task *t, const block *b, int64_t p, float *scores)
 {
-    int64_t first = b->k0 + p * SP_PANEL, left = t->shape.keys - first;
-    if (left <= SP_PANEL) sp_count_last_key(&t->shape, scores, first, left);
+    int64_t first = b->k0 + p * SP_PANEL, left = t->common.shape.keys - first;
+    if (left <= SP_PANEL) sp_count_last_key(&t->common.shape, scores, first, left);
     for (int64_t k = p * SP_PANEL; k < (p + 1) * SP_PANEL; k++) {
-        int64_t hidden = k >= b->keys ? SP_TILE : t->shape.causal ? b->k0 + k - b->q0 : 0;
+        int64_t hidden = k >= b->keys ? SP_TILE : t->common.shape.causal ? b->k0 + k - b->q0 : 0;
         for (int64_t lane = 0; lane < hidden && lane < SP_TILE; lane++)
             scores[(k % SP_PANEL) * SP_TILE + lane] = SP_MASKED;
     }
@@ -146,12 +143,12 @@ static void adjust_panel(const task *t, const block *b, int64_t p, float *scores
 SP_INLINE void weigh_exactly(const task *t, const workspace *w, const block *b, int64_t panels,
                              const int vectors)
 {
-    const int64_t depth = t->shape.head / 2;
+    const int64_t depth = t->common.shape.head / 2;
     const uint32_t *keys = w->keys + b->k0 * depth;
     sp_panels_product(keys, SP_PANEL * depth, panels, w->query, depth, w->scores, false, vectors);
     for (int64_t p = 0; p < panels; p++)
         adjust_panel(t, b, p, w->scores + p * SP_PANEL * SP_TILE);
-    const float scale = t->shape.log2_scale;
+    const float scale = t->common.shape.log2_scale;
     for (int64_t j = 0; j < vectors * SP_LANES; j += SP_LANES) {
         float *scores = w->scores + j;
         sp_vf before = sp_vf_load(w->maximum + j), maximum = before, sum = {0};
@@ -182,7 +179,7 @@ SP_INLINE void weigh_exactly(const task *t, const workspace *w, const block *b, 
 SP_INLINE bool weigh_quickly(const task *t, const workspace *w, const block *b, int64_t first,
                              const int vectors)
 {
-    const int64_t depth = t->shape.head / 2, panel = SP_PANEL * SP_TILE;
+    const int64_t depth = t->common.shape.head / 2, panel = SP_PANEL * SP_TILE;
     const uint32_t *keys = w->keys + b->k0 * depth;
     float sums[SP_TILE];
     memcpy(sums, w->softmax.sum, sizeof sums);
@@ -208,7 +205,7 @@ SP_INLINE bool weigh_quickly(const task *t, const workspace *w, const block *b, 
 SP_INLINE void attend_block(const task *t, const workspace *w, const block *b, const int vectors)
 {
     int64_t first = b->k0 > 0 ? 0 : FIRST_KEYS / SP_PANEL;
-    bool exact = b->panels <= first || (t->shape.causal && b->k0 + b->keys > b->q0 + 1);
+    bool exact = b->panels <= first || (t->common.shape.causal && b->k0 + b->keys > b->q0 + 1);
     if (!exact) {
         if (first > 0) weigh_exactly(t, w, b, first, vectors);
         exact = !weigh_quickly(t, w, b, first, vectors);
@@ -239,12 +236,12 @@ static void attend_block_of(const task *t, const workspace *w, const block *b, i
 
 static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h, int64_t q0)
 {
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     int64_t count = a->queries - q0 < SP_TILE ? a->queries - q0 : SP_TILE,
             vectors = sp_ceil_div(count, SP_LANES),
             offset = sp_head_offset(a, a->queries, n, q0, h);
     int64_t visible = sp_visible_keys(a, q0, count);
-    sp_head_turn(a, t->q, offset, count, NULL, w->query);
+    sp_head_turn(a, t->common.q, offset, count, NULL, w->query);
     for (int64_t j = 0; j < SP_TILE; j++)
         w->maximum[j] = SP_MASKED;
     for (int64_t k0 = 0; k0 < visible; k0 += a->key_block) {
@@ -253,32 +250,23 @@ static void attend_tile(const task *t, const workspace *w, int64_t n, int64_t h,
         b.panels = sp_ceil_div(b.keys, SP_PANEL);
         attend_block_of(t, w, &b, vectors);
     }
-    sp_write_log_sum(a, t->log_sum, n, h, q0, count, w->maximum, w->softmax.sum);
-    for (int64_t j = 0; j < vectors * SP_LANES; j += SP_LANES) {
-        sp_vf share = 1.0f / sp_vf_load(w->softmax.sum + j);
-        for (int64_t c = 0; c < a->head; c += 2) {
-            sp_vf even = sp_vf_load(w->output + c * SP_TILE + j) * share,
-                  odd = sp_vf_load(w->output + (c + 1) * SP_TILE + j) * share;
-            sp_vf_store(w->weights + c / 2 * SP_TILE + j, sp_vf_pair_bf16(even, odd));
-        }
-    }
-    sp_transpose((uint16_t *)t->out + offset, a->channels / 2, w->weights, SP_TILE, a->head / 2,
-                 count);
+    sp_write_log_sum(a, t->common.log_sum, n, h, q0, count, w->maximum, w->softmax.sum);
+    sp_head_divide_pairs(a, t->common.out, offset, count, w->output, w->softmax.sum, w->weights);
 }
 
 static void attend(void *context, int64_t begin, int64_t end, int64_t slot)
 {
     const task *t = context;
-    const sp_attention_shape *a = &t->shape;
+    const sp_attention_shape *a = &t->common.shape;
     workspace w;
-    workspace_lay(t, t->scratch + slot * workspace_lay(t, NULL, &w), &w);
+    workspace_lay(t, t->common.scratch + slot * workspace_lay(t, NULL, &w), &w);
     int64_t tiles = sp_ceil_div(a->queries, SP_TILE), packed = -1;
     for (int64_t i = begin; i < end; i++) {
         int64_t head = i / tiles, n = head / a->heads, h = head % a->heads;
         if (head != packed) {
             int64_t offset = sp_head_offset(a, a->keys, n, 0, h);
-            pack_keys(t, &w, (const uint16_t *)t->k + offset);
-            pack_values(t, &w, (const uint16_t *)t->v + offset);
+            pack_keys(t, &w, (const uint16_t *)t->common.k + offset);
+            pack_values(t, &w, (const uint16_t *)t->common.v + offset);
         }
         packed = head;
         attend_tile(t, &w, n, h, i % tiles * SP_TILE);
@@ -288,24 +276,15 @@ static void attend(void *context, int64_t begin, int64_t end, int64_t slot)
 static void run(void *state, const sp_node *node, void *const *in, void *const *out, void *scratch)
 {
     task t = task_of(node);
-    t.q = in[0];
-    t.k = in[1];
-    t.v = in[2];
-    t.out = out[0];
-    t.log_sum = out[1];
-    t.scratch = scratch;
-    sp_slots slots = {.items = sp_attention_tiles(&t.shape),
-                      .slots = ((const sp_workers *)state)->slots,
-                      .work = attend,
-                      .context = &t};
-    sp_slots_run(&slots);
+    sp_attention_take(&t.common, in, out, scratch);
+    sp_attention_deal(&t, state, attend);
 }
 
 sp_status sp_attention_pairs(const sp_node *node, sp_kernel *out)
 {
     task t = task_of(node);
     workspace w;
-    SP_TRY(sp_workers_prepare(sp_attention_tiles(&t.shape), workspace_lay(&t, NULL, &w), out));
+    SP_TRY(sp_workers_prepare(sp_attention_tiles(&t.common.shape), workspace_lay(&t, NULL, &w), out));
     out->run = run;
     return SP_OK;
 }
