@@ -123,7 +123,7 @@ faulty() {
 library() {
     if [ "$call" = malloc ]; then
         grep -oE 'lib(dnnl|stdc|fontconfig)' "$work/who" | head -n 1 | grep .
-    elif [ "$call" = mmap ]; then
+    elif [ "$call" = mmap ] || [ "$call" = mprotect ]; then
         before_run "$scenario"
         { faulty -k -o "$work/stack"; } 2>/dev/null
         sed -n '/INJECTED/,/^[0-9]/p' "$work/stack" | grep -oE 'lib(dnnl|fontconfig)' | head -n 1 | grep .
