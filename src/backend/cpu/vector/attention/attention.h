@@ -211,8 +211,8 @@ static inline void sp_head_copy(const sp_attention_shape *a, const void *data, i
     }
 }
 
-/* Outputs [head][SP_TILE] of `count` queries, divided by their sums, as bf16 to the tensor; `pairs` [head/2][SP_TILE] is
- * where they are rounded. */
+/* Outputs [head][SP_TILE] of `count` queries, divided by their sums, as bf16 to the tensor by way of `pairs`,
+ * [head/2][SP_TILE]. */
 static inline void sp_head_divide_pairs(const sp_attention_shape *a, void *data, int64_t offset, int64_t count,
                                         const float *output, const float *sum, float *pairs)
 {
